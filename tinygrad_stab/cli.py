@@ -1,0 +1,125 @@
+"""The command line: ``tinygrad-stab …``.
+
+Exit status: 0 done; 1 it could not be done (data missing or damaged); 2 the command was wrong;
+130 interrupted. What goes wrong is said in one line on stderr.
+"""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError:  # the engine alone is installed
+    sys.exit("tinygrad-stab: the command line needs: pip install 'tinygrad_stab[lab]'")
+
+from .errors import ArgumentError, StabError
+from .experiments import vanishing
+from .experiments.output import check_output, write_json
+
+app = typer.Typer(
+    name="tinygrad-stab",
+    help="See, prove and reproduce how gradients behave in deep networks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+# All usage errors are of this class, which typer does not export under a name of its own.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+_DEFAULT = vanishing.Config()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tinygrad-stab {version('tinygrad_stab')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """See, prove and reproduce how gradients behave in deep networks."""
+
+
+@app.command()
+def vanish(
+    depth: Annotated[int, typer.Option(min=2, help="Number of weight layers.")] = _DEFAULT.depth,
+    width: Annotated[int, typer.Option(min=1, help="Units a hidden layer.")] = _DEFAULT.width,
+    activation: Annotated[
+        vanishing.Activation, typer.Option(help="Between the layers.")
+    ] = _DEFAULT.activation,
+    init: Annotated[
+        vanishing.Initialisation, typer.Option(help="How the weights are drawn.")
+    ] = _DEFAULT.init,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Add each hidden layer's input to its output.")
+    ] = _DEFAULT.residual,
+    data: Annotated[vanishing.Data, typer.Option(help="What the batch is from.")] = _DEFAULT.data,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Examples in the batch.")
+    ] = _DEFAULT.batch_size,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and batch.")] = _DEFAULT.seed,
+    dtype: Annotated[vanishing.Dtype, typer.Option(help="Of all numbers.")] = _DEFAULT.dtype,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the gradients by layer: .png, .svg.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """Watch the gradient on its way down a deep stack, layer by layer.
+
+    One forward and one backward pass at initialisation. δ is ∂L/∂(pre-activation); each factor is
+    what a layer does to δ; theory is what mean-field theory predicts from the net's own weights;
+    h is the layer's output. A bar is red where the gradient is too small to move the weights.
+    """
+    from .experiments import vanishing_view
+
+    check_output(plot, force)
+    check_output(json, force)
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"--plot: the file ends in .png, .svg or .pdf; received {plot}")
+    result = vanishing.vanish(
+        vanishing.Config(depth, width, activation, init, residual, data, batch_size, seed, dtype)
+    )
+    console = Console()
+    console.print(vanishing_view.table(result))
+    console.print(f"\n{result.verdict}", highlight=False, soft_wrap=True)
+    console.print(
+        f"A layer × {result.factor:.3g}; by mean-field theory × {result.predicted_factor:.3g}.",
+        highlight=False,
+    )
+    if plot is not None:
+        vanishing_view.plot(result, plot)
+    if json is not None:
+        write_json(json, result.to_dict())
+
+
+def main() -> None:
+    """Run the command line, and turn what goes wrong into one line and an exit status."""
+    try:
+        status = app(standalone_mode=False) or 0
+    except _UsageError as error:
+        _fail(error.format_message(), 2)
+    except ArgumentError as error:
+        _fail(str(error), 2)
+    except (StabError, OSError) as error:
+        _fail(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130)
+    else:
+        sys.exit(status)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"tinygrad-stab: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,3 @@
+"""The engine. Read it in this order: `mode`, `operand`, `primitive`, `tensor`, `backward`,
+`functional`; `symbol` is the same rules read as formulas.
+"""

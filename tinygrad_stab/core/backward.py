@@ -1,0 +1,178 @@
+"""The reverse sweep: from an output's gradient to the gradient of everything it was made from.
+
+One loop, used by `Tensor.backward` and by every functional transform. It goes through the nodes
+in the reverse of the order in which they were made, so that a node's gradient is complete (the
+sum over all its consumers) before its rules pass it on: the chain rule, one edge at a time.
+"""
+
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy import ndarray
+
+from ..errors import GraphError, ShapeError
+from .operand import Operand
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+    from .tensor import Tensor
+
+_made_at = attrgetter("stamp")
+
+
+def graph(*outputs: "Tensor") -> list["Tensor"]:
+    """Everything that outputs were computed from and that needs a gradient, first made first.
+
+    Parameters
+    ----------
+    *outputs : Tensor
+
+    Returns
+    -------
+    list of Tensor
+        Leaves (in the order in which they were made, or last written to), then the results of
+        operations in the order of the forward pass, the outputs included. A tensor that is used
+        more than once is listed once.
+
+    Examples
+    --------
+    >>> import tinygrad_stab as tg
+    >>> x = tg.tensor(3.0, requires_grad=True, name="x")
+    >>> [t.path for t in tg.graph(tg.exp(x * x))]
+    ['x', 'multiply', 'exp']
+    """
+    leaves: list[Any] = []
+    results: list[Any] = []
+    seen: set[Any] = {output for output in outputs if output._requires_grad}
+    stack: list[Any] = list(seen)
+    while stack:
+        node = stack.pop()
+        (results if node.op is not None else leaves).append(node)
+        for arg in node.args:
+            if isinstance(arg, Operand) and arg._requires_grad and arg not in seen:
+                seen.add(arg)
+                stack.append(arg)
+    return sorted(leaves, key=_made_at) + sorted(results, key=_made_at)
+
+
+def sweep(
+    nodes: list["Tensor"],
+    grads: dict[Any, Any],
+    wanted: set["Tensor"] | None = None,
+    kept: set["Tensor"] | None = None,
+    differentiable: bool = False,
+) -> dict[Any, Any]:
+    """Pass gradients back along a graph.
+
+    Parameters
+    ----------
+    nodes : list of Tensor
+        ``graph(*outputs)``.
+    grads : dict
+        Output -> ∂L/∂output, of its shape and dtype. It is filled in.
+    wanted : set of Tensor, optional
+        Compute gradients of these only, which must hold all that lies between an input and the
+        outputs. Default: of everything that requires grad.
+    kept : set of Tensor, optional
+        Forget the gradient of any other result as soon as it has been passed on. Default: keep all.
+    differentiable : bool
+        Call the rules with tensors, so that the gradients carry a graph of their own.
+
+    Returns
+    -------
+    dict
+        ``grads``: Tensor -> ∂L/∂tensor, an ndarray (a Tensor if ``differentiable``). Nothing is
+        written to the tensors, so an error on the way changes nothing.
+
+    Raises
+    ------
+    GraphError
+        A leaf was written to after an operation had used it.
+    ShapeError
+        A rule gave a gradient that does not fit its argument.
+    """
+    owned = set()  # tensors whose gradient is a sum made here, and so may be added to in place
+    for node in reversed(nodes):
+        op = node.op
+        if op is None:
+            break  # leaves come first in the list
+        g = grads.get(node)
+        if g is None:
+            continue
+        if kept is not None and node not in kept:
+            del grads[node]
+        out: Any = node._data
+        args, params, stamp = node.values, node.params, node.stamp
+        if differentiable:
+            out = node
+            args = [
+                a if isinstance(a, Operand) else v for a, v in zip(node.args, args, strict=True)
+            ]
+        for i, arg in enumerate(node.args):
+            if not isinstance(arg, Operand):
+                continue
+            if arg.stamp > stamp and arg.written_since(stamp):
+                raise GraphError(
+                    f"backward: a value must stay as it was until the backward pass; {arg.path} "
+                    f"{arg.shape} was written to after {node.path} had used it. Call backward() "
+                    f"first, or compute the output again"
+                )
+            if not (arg._requires_grad if wanted is None else arg in wanted):
+                continue
+            rule = None if op.variadic else op.rules[i]
+            part = (rule or op.rule(i))(g, out, *args, **params)
+            value = arg._data
+            if (
+                type(part) is not ndarray
+                or part.shape != value.shape
+                or part.dtype is not value.dtype
+            ):
+                part = _fit(part, arg, node, i)
+            if arg not in grads:
+                if arg.op is None and not differentiable and _held(part, g, out, args, params):
+                    part = part.copy()  # a leaf's gradient is its own: users write to it
+                grads[arg] = part
+            elif arg in owned and not differentiable:
+                grads[arg] += part
+            else:  # not in place: the first part may also be the gradient of a sibling
+                total = grads[arg] + part
+                grads[arg] = total if differentiable else np.asarray(total)
+                owned.add(arg)
+    return grads
+
+
+def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
+    """What a rule returned, as an array of its argument's shape and dtype.
+
+    Along an axis on which the argument was repeated, each copy had a share: sum over it.
+    """
+    op, shape, received = cast("Primitive", node.op), arg.shape, np.shape(part)
+    if received != shape:
+        extra = len(received) - len(shape)
+        padded = (1,) * extra + shape
+        if not op.broadcasts or extra < 0 or np.broadcast_shapes(padded, received) != received:
+            name = "each array" if op.variadic else op.arg_names[index]
+            raise ShapeError(
+                f"{op.name}: the rule for {name} must give a gradient of the argument's shape "
+                f"{shape}; received {received}. Mend the rule"
+                + ("" if op.broadcasts else ", or declare broadcasts=True if it repeats arguments")
+            )
+        repeated = tuple(i for i, n in enumerate(received) if n != padded[i] or i < extra)
+        part = np.reshape(np.sum(part, axis=repeated), shape)
+    if isinstance(part, Operand):
+        return part if part.dtype == arg.dtype else part.astype(arg.dtype)
+    return np.asarray(part, arg.dtype)
+
+
+def _held(
+    part: ndarray, g: ndarray, out: ndarray, args: Iterable[Any], params: dict[str, Any]
+) -> bool:
+    """Whether a rule returned an array that others hold too, or a view of one."""
+    if part.base is not None or part is g or part is out:
+        return True
+    for other in args:
+        if part is other:
+            return True
+    return bool(params) and any(part is other for other in params.values())

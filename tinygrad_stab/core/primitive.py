@@ -1,0 +1,197 @@
+"""A primitive operation is one record: its value, its derivatives, and where those hold.
+
+The rule for an argument is a plain function ``rule(g, out, *args, **params)`` that returns
+∂L/∂arg from ``g`` = ∂L/∂out. It uses only operators, array attributes and ``np.`` functions, so
+that the same rule can be called with arrays (a backward pass), with tensors (a backward pass that
+can itself be differentiated) and with symbols (the formula, read off the code that runs).
+Everything else iterates over the registry: operators, tests, documentation.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..domain import REALS, Case, Domain, Integers, Interval, Kink, elementwise_cases, sample
+from ..errors import ArgumentError, DtypeError, StabError, refusal
+from .operand import HANDLERS, Operand
+
+Rule = Callable[..., Any]
+REGISTRY: dict[str, "Primitive"] = {}
+
+# How an operator is written -> the methods behind it: operand on the left, operand on the right.
+OPERATORS = {
+    "+": ("__add__", "__radd__"), "-": ("__sub__", "__rsub__"), "*": ("__mul__", "__rmul__"),
+    "/": ("__truediv__", "__rtruediv__"), "**": ("__pow__", "__rpow__"),
+    "@": ("__matmul__", "__rmatmul__"), "<": ("__lt__",), "<=": ("__le__",), ">": ("__gt__",),
+    ">=": ("__ge__",), "==": ("__eq__",), "!=": ("__ne__",),
+    "neg": ("__neg__",), "pos": ("__pos__",), "abs": ("__abs__",),
+}  # fmt: skip
+_NONE: dict[str, Any] = {}  # the parameters of every operator
+
+
+class Primitive:
+    """Define an operation: its value and its derivative, once, for every use.
+
+    ``tg.primitive(…)`` makes one and enters it into the registry; call it like a function.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the registry, in formulas and in messages.
+    forward : callable
+        ``forward(*args, **params)`` on arrays, which it leaves as they are.
+    *rules : callable or None
+        One an argument: ``rule(g, out, *args, **params)`` returns ∂L/∂arg from g = ∂L/∂out.
+        ``None``: no derivative in that argument (a condition, a label). No rules at all: results
+        are plain arrays.
+    doc : str
+        The docstring; the conventions of ``kinks`` are added to it.
+    domain : Interval or Integers, or one for each argument
+        Where arguments may be drawn from.
+    kinks : sequence of Kink
+        Where there is no derivative, and the convention that the rules follow there.
+    cases : sequence of Case, optional
+        Shapes and parameters to test with. Default: elementwise, with broadcasting.
+    analytic : bool
+        Whether forward takes complex arrays and the complex step applies.
+    broadcasts : bool, optional
+        Whether arguments are repeated to fit each other, so that the engine sums a gradient back
+        to its argument's shape. Default: if elementwise with two arguments or more.
+    variadic : bool
+        Any number of arrays, all under one rule that is told by ``index=`` which is meant.
+    numpy : callable, optional
+        The NumPy function that this answers for.
+    operator : str
+        A key of ``OPERATORS``, such as ``"+"``.
+    method : bool or callable
+        Install it as a method of tensors, as it is or in this form.
+    expects : str
+        For errors: what must hold of the arguments. After a full stop: the likely fix.
+    replace : bool
+        Redefine a name that exists; otherwise that is an ArgumentError.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> square = tg.primitive("my_square", np.square, lambda g, out, x: g * 2 * x, replace=True)
+    >>> tg.grad(square)(3.0)
+    array(6.)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        *rules: Rule | None,
+        doc: str = "",
+        domain: Domain | Sequence[Domain] = REALS,
+        kinks: Sequence[Kink] = (),
+        cases: Sequence[Case] | None = None,
+        analytic: bool = True,
+        broadcasts: bool | None = None,
+        variadic: bool = False,
+        numpy: Callable[..., Any] | None = None,
+        operator: str = "",
+        method: bool | Callable[..., Any] = False,
+        expects: str = "",
+        replace: bool = False,
+    ) -> None:
+        if name in REGISTRY and not replace:
+            raise ArgumentError(
+                f"primitive: a name stands for one record; {name!r} is taken by "
+                f"{REGISTRY[name]}. Choose another, or pass replace=True"
+            )
+        self.name = self.__name__ = name
+        self.forward, self.rules = forward, rules
+        # Names are read off a rule: a NumPy function need not have a signature to read.
+        spoken = next((list(inspect.signature(r).parameters)[2:] for r in rules if r), ["x", "y"])
+        self.arg_names = tuple(spoken[: len(rules)] if rules else spoken)
+        self.param_names = tuple(spoken[len(self.arg_names) :])
+        arity = 1 if variadic else len(self.arg_names)
+        one = isinstance(domain, Interval | Integers)
+        self.domain: tuple[Any, ...] = (domain,) * arity if one else tuple(domain)
+        self.kinks = tuple(kinks)
+        self.cases = elementwise_cases(arity) if cases is None else tuple(cases)
+        self.analytic, self.variadic, self.operator = analytic, variadic, operator
+        self.broadcasts = (cases is None and len(rules) > 1) if broadcasts is None else broadcasts
+        self.expects = expects
+        if not expects and self.broadcasts:
+            self.expects = (
+                "shapes must broadcast: aligned at the last axis, lengths are equal or 1. "
+                "Is an axis missing (x[:, None]), or a transpose (x.T)?"
+            )
+        self.__doc__ = inspect.cleandoc(doc) + "".join(
+            f"\n\nAt its kink: {kink.convention}." for kink in kinks
+        )
+        REGISTRY[name] = self
+        if numpy is not None:
+            HANDLERS[numpy] = self
+        if method:
+            call = self.__call__ if method is True else method
+            setattr(Operand, name, lambda x, *args, **params: call(x, *args, **params))
+        if operator in ("neg", "pos", "abs"):
+            setattr(Operand, OPERATORS[operator][0], lambda x: x.apply(self, (x,), _NONE))
+        elif operator:  # flat functions, for these are the hottest calls
+            left, *right = OPERATORS[operator]
+            setattr(Operand, left, lambda x, y: x.apply(self, (x, y), _NONE))
+            for reflected in right:
+                setattr(Operand, reflected, lambda y, x: y.apply(self, (x, y), _NONE))
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}({', '.join(self.arg_names + self.param_names)})>"
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """The operation on arrays, tensors or symbols; the result is of their kind."""
+        if params or len(args) > len(self.arg_names):
+            args, params = self._bind(args, params)
+        for arg in args:
+            if isinstance(arg, Operand):
+                return arg.apply(self, args, params)
+        values = [a if np.isscalar(a) or a is None else np.asarray(a) for a in args]
+        return self.evaluate(values, params)
+
+    def evaluate(self, values: Sequence[Any], params: dict[str, Any]) -> Any:
+        """The forward function on arrays, with errors that say what was received."""
+        try:
+            return self.forward(*values, **params)
+        except StabError:
+            raise
+        except (ValueError, TypeError, IndexError) as error:
+            names = [f"array {i}" for i in range(len(values))] if self.variadic else self.arg_names
+            raise refusal(self.name, self.expects, names, values, params, error) from error
+
+    def rule(self, index: int) -> Rule:
+        """The rule of an argument; an error if it has none."""
+        rule = self.rules[0 if self.variadic else index]
+        if rule is None:
+            name = self.arg_names[index]
+            raise DtypeError(
+                f"{self.name}: an argument that requires grad needs a rule, and {name} has none. "
+                f"Pass {name}.data or {name}.detach()"
+            )
+        return partial(rule, index=index) if self.variadic else rule
+
+    def sample(self, case: Case, rng: np.random.Generator) -> list[np.ndarray]:
+        """Random arguments for one of its cases, off the kinks."""
+        domain = self.domain * len(case.shapes) if self.variadic else self.domain
+        return sample(case, domain, self.kinks, rng)
+
+    def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Sort what was given, by position or by name, into arguments and parameters."""
+        names = self.arg_names + self.param_names
+        if self.variadic:
+            return args, params
+        given = dict(zip(names, args, strict=False))
+        if len(args) > len(names) or not params.keys() <= set(names) - given.keys():
+            raise DtypeError(
+                f"{self.name}: takes ({', '.join(names)}), each once; received {len(args)} by "
+                f"position and {', '.join(params) or 'none'} by name"
+            )
+        given |= params
+        return tuple(given.pop(n) for n in self.arg_names if n in given), given
+
+
+primitive = Primitive  # as the verb of its main use: exp = primitive("exp", np.exp, …)

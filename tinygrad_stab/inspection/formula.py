@@ -1,0 +1,119 @@
+"""Formulas as text, read off the rules that run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core.primitive import Primitive
+from ..core.symbol import Symbol
+from ..domain import Case
+
+# How tightly an operator binds; a part that binds less tightly gets parentheses.
+_BINDING = {"<": 1, "<=": 1, ">": 1, ">=": 1, "==": 1, "!=": 1}
+_BINDING |= {"+": 2, "-": 2, "*": 3, "/": 3, "@": 3, "neg": 4, "**": 5}
+_ATOM = 9
+_SIGNS = {"*": "·", "<=": "≤", ">=": "≥", "==": "=", "!=": "≠", "-": "−", "**": "^"}
+_FULL_TABLE = 8  # a longer table of numbers is not written out
+
+
+def formula(symbol: Symbol) -> str:
+    """The formula of a symbol, with as few parentheses as precedence allows.
+
+    Examples
+    --------
+    >>> import tinygrad_stab as tg
+    >>> a, b = tg.Symbol("a", 2.0), tg.Symbol("b", 3.0)
+    >>> tg.inspection.formula(a - (b - a) * 2)
+    'a − (b − a)·2'
+    """
+    return _text(symbol)[0]
+
+
+def formulas(
+    primitive: Primitive, case: Case | None = None, rng: np.random.Generator | None = None
+) -> dict[str, str]:
+    """The formula of each rule of a primitive.
+
+    Parameters
+    ----------
+    primitive : Primitive
+    case : Case, optional
+        How to call it. Default: the record's first case.
+    rng : numpy.random.Generator, optional
+        Where sample values come from.
+
+    Returns
+    -------
+    dict of str to str
+        Argument name -> ∂L/∂argument as text.
+
+    Examples
+    --------
+    >>> import tinygrad_stab as tg
+    >>> tg.inspection.formulas(tg.tanh)
+    {'x': '(1 − out·out)·∂L/∂out'}
+    """
+    case = case or primitive.cases[0]
+    values = primitive.sample(case, rng or np.random.default_rng(0))
+    names: Sequence[str] = primitive.arg_names
+    if primitive.variadic:
+        names = [f"{names[0]}[{i}]" for i in range(len(values))]
+    args = [Symbol(name, value) for name, value in zip(names, values, strict=False)]
+    out = Symbol("out", primitive.evaluate(values, case.params))
+    g = Symbol("∂L/∂out", np.ones(out.shape))
+    result = {}
+    with np.errstate(all="ignore"):
+        for i, arg in enumerate(args):
+            if primitive.variadic or primitive.rules[i] is not None:
+                result[arg.name] = formula(primitive.rule(i)(g, out, *args, **case.params))
+    return result
+
+
+def _text(symbol: Symbol) -> tuple[str, int]:
+    """The formula, and how tightly its outermost operator binds."""
+    if symbol.op is None:
+        return symbol.name, _ATOM
+    sign, args = symbol.op.operator, symbol.args
+    if sign == "neg":
+        return "−" + _part(args[0], _BINDING["neg"]), _BINDING["neg"]
+    if sign == "abs":
+        return f"|{_part(args[0], 0)}|", _ATOM
+    if sign in _BINDING:
+        binding = _BINDING[sign]
+        # a − (b − c), (a^b)^c: the side that does not associate needs its parentheses.
+        left = _part(args[0], binding + (sign == "**"))
+        right = _part(args[1], binding + (sign not in ("+", "*", "**")))
+        written = _SIGNS.get(sign, sign)
+        return left + (written if sign in ("*", "**") else f" {written} ") + right, binding
+    if symbol.op.name in ("transpose", "swapaxes") and symbol.ndim == 2:
+        return _part(args[0], _ATOM) + "ᵀ", _ATOM
+    if symbol.op.name == "getitem":
+        return f"{_part(args[0], _ATOM)}[{_subscript(symbol.params['index'])}]", _ATOM
+    inside = [_part(arg, 0) for arg in args]
+    inside += [f"{key}={_part(value, 0)}" for key, value in symbol.params.items()]
+    return f"{symbol.op.name}({', '.join(inside)})", _ATOM
+
+
+def _part(part: Any, binding: int) -> str:
+    """An argument as text, in parentheses if it binds less tightly than its surroundings."""
+    if isinstance(part, Symbol):
+        text, own = _text(part)
+        return f"({text})" if own < binding else text
+    if isinstance(part, np.ndarray):  # a table that the rule made itself, such as np.arange
+        if part.ndim and part.size and np.all(part == 1):
+            return f"ones{part.shape}"
+        if part.size > _FULL_TABLE:
+            return f"table{part.shape}"
+        return np.array2string(part, separator=", ", precision=4)
+    return f"{part!r:.40}"
+
+
+def _subscript(index: Any) -> str:
+    """An index as it is typed between brackets."""
+    if isinstance(index, tuple):
+        return ", ".join(map(_subscript, index))
+    if isinstance(index, slice):
+        ends = ["" if end is None else str(end) for end in (index.start, index.stop)]
+        return ":".join(ends) + ("" if index.step is None else f":{index.step}")
+    return "…" if index is Ellipsis else _part(index, 0)

@@ -1,0 +1,46 @@
+"""Every tensor of a graph by name."""
+
+from typing import TYPE_CHECKING
+
+from ..core.backward import graph
+from ..core.tensor import Tensor
+
+if TYPE_CHECKING:
+    from ..nn.module import Module
+
+
+def intermediates(loss: Tensor, model: "Module | None" = None) -> dict[str, Tensor]:
+    """Everything that a loss was computed from and that has a gradient, by name.
+
+    Parameters
+    ----------
+    loss : Tensor
+        The end of the graph.
+    model : Module, optional
+        Gives the parameters their names; without it they go by their own.
+
+    Returns
+    -------
+    dict of str to Tensor
+        In the order of the forward pass, parameters first: each with ``.data`` and, after
+        ``loss.backward()``, ``.grad``. The result of an operation is named by the path of the
+        module that made it and the operation, such as ``0.linear`` or ``blocks.3.linear``; a name
+        that occurs again gets a number: ``tanh#2``.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> net = tg.nn.Sequential(tg.nn.Linear(2, 3, rng=0), tg.nn.Tanh())
+    >>> loss = net(np.ones((5, 2))).mean()
+    >>> loss.backward()
+    >>> {name: t.grad.shape for name, t in tg.inspection.intermediates(loss, net).items()}
+    {'0.weight': (3, 2), '0.bias': (3,), '0.linear': (5, 3), '1.tanh': (5, 3), 'mean': ()}
+    """
+    known = {} if model is None else {tensor: name for name, tensor in model.named_parameters()}
+    named: dict[str, Tensor] = {}
+    times: dict[str, int] = {}
+    for tensor in graph(loss):
+        name = known.get(tensor, tensor.path)
+        times[name] = times.get(name, 0) + 1
+        named[name if times[name] == 1 else f"{name}#{times[name]}"] = tensor
+    return named
