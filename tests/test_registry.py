@@ -19,9 +19,7 @@ CUBE = tg.primitive(
 )
 PRIMITIVES = list(tg.REGISTRY.values())
 RULED = [p for p in PRIMITIVES if p.rules]
-CASES = [
-    pytest.param(p, case, id=f"{p.name}-{i}") for p in RULED for i, case in enumerate(p.cases)
-]
+CASES = [pytest.param(p, case, id=f"{p.name}-{i}") for p in RULED for i, case in enumerate(p.cases)]
 
 
 class Call:

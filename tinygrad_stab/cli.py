@@ -30,6 +30,8 @@ app = typer.Typer(
 # All usage errors are of this class, which typer does not export under a name of its own.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
+_INTERRUPTED = 130  # 128 + SIGINT
+
 _DEFAULT = vanishing.Config()
 
 
@@ -108,6 +110,8 @@ def main() -> None:
     """Run the command line, and turn what goes wrong into one line and an exit status."""
     try:
         status = app(standalone_mode=False) or 0
+        if status == _INTERRUPTED:  # typer has caught it already
+            raise KeyboardInterrupt
     except _UsageError as error:
         _fail(error.format_message(), 2)
     except ArgumentError as error:
@@ -115,7 +119,7 @@ def main() -> None:
     except (StabError, OSError) as error:
         _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
     else:
         sys.exit(status)
 

@@ -152,7 +152,8 @@ def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
     if received != shape:
         extra = len(received) - len(shape)
         padded = (1,) * extra + shape
-        if not op.broadcasts or extra < 0 or np.broadcast_shapes(padded, received) != received:
+        fits = extra >= 0 and all(n in (1, m) for n, m in zip(padded, received, strict=True))
+        if not (op.broadcasts and fits):
             name = "each array" if op.variadic else op.arg_names[index]
             raise ShapeError(
                 f"{op.name}: the rule for {name} must give a gradient of the argument's shape "

@@ -130,8 +130,13 @@ class Primitive:
         if numpy is not None:
             HANDLERS[numpy] = self
         if method:
-            call = self.__call__ if method is True else method
-            setattr(Operand, name, lambda x, *args, **params: call(x, *args, **params))
+            call: Callable[..., Any] = self if method is True else method
+
+            def as_method(x: Operand, *args: Any, **params: Any) -> Any:
+                return call(x, *args, **params)
+
+            as_method.__name__, as_method.__doc__ = name, self.__doc__
+            setattr(Operand, name, as_method)
         if operator in ("neg", "pos", "abs"):
             setattr(Operand, OPERATORS[operator][0], lambda x: x.apply(self, (x,), _NONE))
         elif operator:  # flat functions, for these are the hottest calls

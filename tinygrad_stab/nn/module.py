@@ -188,7 +188,7 @@ class Sequential(Module):
     def __len__(self) -> int:
         return len(self._chain)
 
-    def __getitem__(self, index: int) -> Module:
+    def __getitem__(self, index: Any) -> Any:
         return self._chain[index]
 
     def __iter__(self) -> Iterator[Module]:

@@ -86,8 +86,8 @@ def dot(x, y):
     Examples
     --------
     >>> import numpy as np, tinygrad_stab as tg
-    >>> tg.dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    11.0
+    >>> tg.dot(np.array([[1.0, 2.0]]), np.array([3.0, 4.0]))
+    array([11.])
     """
     if np.ndim(x) == 0 or np.ndim(y) == 0:
         return x * y

@@ -1,0 +1,148 @@
+"""The command line, as a user runs it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from tinygrad_stab.cli import main; main()"]
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"COLUMNS": "100", "PYTHONIOENCODING": "utf-8"} | environment,
+        timeout=120,
+    )
+
+
+def test_vanish_prints_every_layer_and_the_verdict():
+    result = run("vanish")
+    assert result.returncode == 0 and result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [int(line.split()[0]) for line in lines[1:51]] == list(range(50, 0, -1))
+    assert "RMS δ" in lines[0] and "█" in lines[1]
+    assert "The gradient shrinks 4.3× a layer; 49 layers down it is 8e-32" in result.stdout
+
+
+def test_vanish_writes_numbers_and_a_picture(tmp_path):
+    numbers, picture = tmp_path / "out.json", tmp_path / "out.png"
+    result = run("vanish", "--depth", 10, "--seed", 1, "--json", numbers, "--plot", picture)
+    assert result.returncode == 0, result.stderr
+    content = json.loads(numbers.read_text(encoding="utf-8"))
+    assert content["config"]["depth"] == 10 and content["config"]["seed"] == 1
+    assert content["verdict"]["regime"] == "vanishing"
+    assert len(content["layers"]) == 10
+    for layer in content["layers"]:
+        assert {"name", "delta_rms", "weight_grad_rms", "activation_rms", "factor"} <= set(layer)
+    assert content["layers"][-1]["factor"] is None
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "out.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["vanish", "--bogus"], "No such option"),
+        (["vanish", "--depth"], "requires an argument"),
+        (["vanish", "--depth", "many"], "--depth"),
+        (["vanish", "--depth", "1"], "--depth"),
+        (["vanish", "--width", "0"], "--width"),
+        (["vanish", "--batch-size", "0"], "--batch-size"),
+        (["vanish", "--batch-size", "1798"], "at most the number of examples, 1797"),
+        (["vanish", "--seed", "-1"], "--seed"),
+        (["vanish", "--activation", "step"], "--activation"),
+        (["vanish", "--init", "best"], "--init"),
+        (["vanish", "--plot", "picture.bmp"], "ends in .png, .svg or .pdf"),
+        (["vanish", "--json", "missing/out.json"], "its directory must exist"),
+        (["vanish", "--json", "."], "this is a directory"),
+        (["vanish", "extra"], "extra"),
+        (["bogus"], "bogus"),
+    ],
+)
+def test_wrong_commands_say_so_in_one_line_and_exit_2(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("tinygrad-stab: ")
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_an_existing_file_is_overwritten_only_by_force(option, tmp_path):
+    path = tmp_path / ("out.json" if option == "--json" else "out.png")
+    path.write_text("precious")
+    result = run("vanish", "--depth", 3, option, path)
+    assert result.returncode == 2 and "--force" in result.stderr and str(path) in result.stderr
+    assert path.read_text() == "precious"
+    assert run("vanish", "--depth", 3, option, path, "--force").returncode == 0
+    assert b"precious" not in path.read_bytes()
+
+
+def test_missing_data_exits_1_and_names_the_path(tmp_path):
+    result = run("vanish", "--data", "mnist", TINYGRAD_STAB_DATA=str(tmp_path))
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert str(tmp_path / "mnist" / "train-images-idx3-ubyte.gz") in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["vanish", "--help"]])
+def test_help_and_version_are_light(arguments):
+    code = (
+        "import sys, socket\n"
+        "def refuse(*a, **k): raise RuntimeError('touched the network')\n"
+        "socket.socket.connect = refuse\n"
+        "from tinygrad_stab import cli\n"
+        f"sys.argv = ['tinygrad-stab', *{arguments!r}]\n"
+        "try:\n    cli.main()\n"
+        "except SystemExit as stop:\n    assert stop.code == 0, stop.code\n"
+        "heavy = {'matplotlib', 'pooch', 'hypothesis', 'pytest'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+def test_without_arguments_it_shows_help():
+    result = run()
+    assert "vanish" in result.stdout + result.stderr
+
+
+def test_interrupt_exits_130_and_leaves_no_half_file(tmp_path):
+    out = tmp_path / "out.json"
+    code = (  # Ctrl-C a moment after the work has begun
+        "import os, signal, sys, threading\n"
+        "from tinygrad_stab import cli\n"
+        "from tinygrad_stab.experiments import vanishing\n"
+        "work = vanishing.vanish\n"
+        "def interrupted(config):\n"
+        "    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    return work(config)\n"
+        "vanishing.vanish = interrupted\n"
+        f"sys.argv = ['tinygrad-stab', 'vanish', '--depth', '20000', '--json', {str(out)!r}]\n"
+        "cli.main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 130
+    assert result.stderr.splitlines() == ["tinygrad-stab: interrupted"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_installed_under_its_name():
+    script = Path(sys.executable).with_name("tinygrad-stab")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this interpreter")
+    result = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and result.stdout.startswith("tinygrad-stab 0.")
