@@ -83,8 +83,10 @@ def refusal(
     params : mapping
         The other arguments, by name.
     error : Exception
-        What NumPy raised; decides the kind.
+        What was raised; decides the kind. An error of this package is returned as it is.
     """
+    if isinstance(error, StabError):
+        return error
     invariant, _, fix = expects.partition(". ")
     received = [f"{n}: {describe(v)}" for n, v in zip(names, values, strict=False)]
     received += [f"{name}={value!r:.60}" for name, value in params.items()]

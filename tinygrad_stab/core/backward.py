@@ -105,6 +105,7 @@ def sweep(
             del grads[node]
         out: Any = node._data
         args, params, stamp = node.values, node.params, node.stamp
+        rules, variadic = op.rules, op.variadic
         if differentiable:
             out = node
             args = [
@@ -121,8 +122,8 @@ def sweep(
                 )
             if not (arg._requires_grad if wanted is None else arg in wanted):
                 continue
-            rule = None if op.variadic else op.rules[i]
-            part = (rule or op.rule(i))(g, out, *args, **params)
+            rule = (not variadic and rules[i]) or op.rule(i)
+            part = rule(g, out, *args, **params) if params else rule(g, out, *args)
             value = arg._data
             if (
                 type(part) is not ndarray
@@ -131,7 +132,11 @@ def sweep(
             ):
                 part = _fit(part, arg, node, i)
             if arg not in grads:
-                if arg.op is None and not differentiable and _held(part, g, out, args, params):
+                if (
+                    arg.op is None
+                    and not differentiable
+                    and (part.base is not None or part is g or _among(part, out, args, params))
+                ):
                     part = part.copy()  # a leaf's gradient is its own: users write to it
                 grads[arg] = part
             elif arg in owned and not differentiable:
@@ -167,13 +172,11 @@ def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
     return np.asarray(part, arg.dtype)
 
 
-def _held(
-    part: ndarray, g: ndarray, out: ndarray, args: Iterable[Any], params: dict[str, Any]
-) -> bool:
-    """Whether a rule returned an array that others hold too, or a view of one."""
-    if part.base is not None or part is g or part is out:
+def _among(part: ndarray, out: Any, args: Iterable[Any], params: dict[str, Any]) -> bool:
+    """Whether a rule returned one of the arrays that it was given."""
+    if part is out:
         return True
-    for other in args:
-        if part is other:
+    for arg in args:
+        if part is arg:
             return True
-    return bool(params) and any(part is other for other in params.values())
+    return bool(params) and any(part is value for value in params.values())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..domain import REALS, Case, Domain, Integers, Interval, Kink, elementwise_cases, sample
-from ..errors import ArgumentError, DtypeError, StabError, refusal
+from ..errors import ArgumentError, DtypeError, refusal
 from .operand import HANDLERS, Operand
 
 Rule = Callable[..., Any]
@@ -162,14 +162,16 @@ class Primitive:
         """The forward function on arrays, with errors that say what was received."""
         try:
             return self.forward(*values, **params)
-        except StabError:
-            raise
         except (ValueError, TypeError, IndexError) as error:
-            names = [f"array {i}" for i in range(len(values))] if self.variadic else self.arg_names
-            raise refusal(self.name, self.expects, names, values, params, error) from error
+            raise self.refusal(error, values, params) from error
+
+    def refusal(self, error: Exception, values: Sequence[Any], params: dict[str, Any]) -> Exception:
+        """An error of the forward function, with what was expected and what was received."""
+        names = [f"array {i}" for i in range(len(values))] if self.variadic else self.arg_names
+        return refusal(self.name, self.expects, names, values, params, error)
 
     def rule(self, index: int) -> Rule:
-        """The rule of an argument; an error if it has none."""
+        """The rule of an argument, also where one is shared by all; an error if it has none."""
         rule = self.rules[0 if self.variadic else index]
         if rule is None:
             name = self.arg_names[index]

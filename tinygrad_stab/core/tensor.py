@@ -16,6 +16,7 @@ from .primitive import Primitive
 # One counter stamps the creation of every tensor and every write to a leaf. So creation order is
 # a topological order, and "written to since it was used" is a comparison of two integers.
 _clock = count(1).__next__
+_blank = object.__new__
 
 
 class Tensor(Operand):
@@ -87,10 +88,13 @@ class Tensor(Operand):
                 values.append(arg)
             else:
                 values.append(_numbers(arg))
-        data = primitive.evaluate(values, params)
+        try:
+            data = primitive.forward(*values, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            raise primitive.refusal(error, values, params) from error
         if not primitive.rules:
             return data
-        out = Tensor.__new__(Tensor)
+        out = _blank(Tensor)
         out._data = data if type(data) is ndarray else np.asarray(data)
         out._exposed = out.grad = out.name = None
         out.scope = mode.scope
@@ -239,13 +243,12 @@ class Tensor(Operand):
         kept = None if retain == "all" else {node for node in nodes if node.op is None}
         with np.errstate(all="ignore"):  # IEEE values are shown as they are
             grads = sweep(nodes, {self: seed}, kept=kept)
-            for node in nodes:
+            for node in nodes if kept else ():
                 if node.op is not None:
-                    node.grad = grads.get(node)
-                elif node.grad is None:
-                    node.grad = grads[node]
-                else:
-                    node.grad = np.asarray(node.grad + grads[node])
+                    node.grad = None
+            for node, grad in grads.items():
+                add = node.op is None and node.grad is not None
+                node.grad = np.asarray(node.grad + grad) if add else grad
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""

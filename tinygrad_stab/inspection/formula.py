@@ -101,7 +101,9 @@ def _part(part: Any, binding: int) -> str:
         text, own = _text(part)
         return f"({text})" if own < binding else text
     if isinstance(part, np.ndarray):  # a table that the rule made itself, such as np.arange
-        if part.ndim and part.size and np.all(part == 1):
+        if part.ndim == 0:
+            return f"{part:.6g}"
+        if part.size and np.all(part == 1):
             return f"ones{part.shape}"
         if part.size > _FULL_TABLE:
             return f"table{part.shape}"

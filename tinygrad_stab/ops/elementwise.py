@@ -89,7 +89,7 @@ def _sigmoid_forward(x):
 
 
 def _sigmoid_rule(g, out, x):
-    slope = 1 - out
+    slope = _one(out.dtype) - out
     slope *= out  # in place on arrays: two temporaries fewer
     slope *= g
     return slope

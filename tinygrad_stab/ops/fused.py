@@ -21,15 +21,18 @@ def _linear_forward(x, weight, bias=None):
             f"(x: {x.shape}, weight: {weight.shape}). Did you forget to flatten x, or is weight "
             f"not (out_features, in_features)?"
         )
-    if bias is not None and bias.shape != weight.shape[:1]:
+    out = np.dot(x, weight.T)  # costs less than @ on small matrices
+    if bias is None:
+        return out
+    if bias.shape != (len(weight),):
         raise ShapeError(
             f"linear: bias needs one entry an output feature "
             f"(bias: {bias.shape}, weight: {weight.shape}). Its shape is (out_features,)"
         )
-    out = np.dot(x, weight.T)  # costs less than @ on small matrices
-    if bias is None:
-        return out
-    return np.add(out, bias, out=out if out.dtype == bias.dtype and out.ndim else None)
+    if out.dtype is not bias.dtype:
+        return out + bias
+    out += bias
+    return out
 
 
 def _linear_x(g, out, x, weight, bias=None):
@@ -37,17 +40,20 @@ def _linear_x(g, out, x, weight, bias=None):
 
 
 def _linear_weight(g, out, x, weight, bias=None):
-    return np.dot(_rows(g).T, _rows(x))
+    if g.ndim != 2:
+        g, x = _rows(g), _rows(x)
+    return np.dot(g.T, x)
 
 
 def _linear_bias(g, out, x, weight, bias=None):
-    rows = _rows(g)
-    return np.dot(_ones(rows.shape[0], rows.dtype), rows)
+    if g.ndim != 2:
+        g = _rows(g)
+    return np.dot(_ones(len(g), g.dtype), g)
 
 
 def _rows(x):
     """All leading axes as one: a batch of rows."""
-    return x if x.ndim == 2 else np.reshape(x, (-1, x.shape[-1]))
+    return np.reshape(x, (-1, x.shape[-1]))
 
 
 @lru_cache
