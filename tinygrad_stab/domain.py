@@ -47,11 +47,29 @@ class Integers(NamedTuple):
         return np.asarray(rng.integers(self.low, self.high, shape))
 
 
-Domain = Interval | Integers
+class PositiveDefinite(NamedTuple):
+    """Well-conditioned matrices x = a aᵀ/n + ½ along the last two axes.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> x = tg.domain.PositiveDefinite().draw(np.random.default_rng(0), (3, 3))
+    >>> bool(np.linalg.eigvalsh(x).min() > 0.5)
+    True
+    """
+
+    def draw(self, rng: np.random.Generator, shape: Shape) -> np.ndarray:
+        """A stack of matrices; the last two lengths of the shape are equal."""
+        a = rng.normal(size=shape)
+        return np.asarray(a @ a.mT / max(shape[-1], 1) + 0.5 * np.eye(shape[-1]))
+
+
+Domain = Interval | Integers | PositiveDefinite
 REALS = Interval(-3.0, 3.0)
 POSITIVE = Interval(0.2, 4.0)
 PROBABILITY = Interval(0.0, 1.0)
 CONDITION = Integers(0, 2)
+POSITIVE_DEFINITE = PositiveDefinite()
 
 
 class Kink(NamedTuple):

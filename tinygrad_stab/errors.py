@@ -95,6 +95,8 @@ def refusal(
         kind = IndexingError
     elif isinstance(error, TypeError):
         kind = DtypeError
+    elif isinstance(error, OverflowError):
+        kind = ArgumentError
     return kind(
         f"{operation}: {invariant or error} ({', '.join(received)})" + (f". {fix}" if fix else "")
     )

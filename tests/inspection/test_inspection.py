@@ -41,6 +41,11 @@ def test_a_name_that_occurs_again_gets_a_number():
         (lambda a, b, c: a / (b * c), "a / (b·c)"),
         (lambda a, b, c: (a**b) ** c, "(a^b)^c"),
         (lambda a, b, c: a ** (b**c), "a^b^c"),
+        (lambda a, b, c: a * b / c, "a·b / c"),
+        (lambda a, b, c: (a / b) * c, "(a / b)·c"),
+        (lambda a, b, c: a / b / c, "a / b / c"),
+        (lambda a, b, c: (-2.0) ** a * -3.0, "(-2.0)^a·(-3.0)"),
+        (lambda a, b, c: a % b + c, "a mod b + c"),
         (lambda a, b, c: -a * b, "−a·b"),
         (lambda a, b, c: -(a + b), "−(a + b)"),
         (lambda a, b, c: (-a) ** 2, "(−a)^2"),
@@ -60,12 +65,13 @@ def test_as_few_parentheses_as_precedence_allows(f, text):
 def test_matrices_and_indices():
     a, b = tg.Symbol("A", np.ones((2, 3))), tg.Symbol("B", np.ones((3, 4)))
     assert formula(a @ (b @ b.T)) == "A @ (B @ Bᵀ)"
+    assert formula(a @ b @ b.T) == "A @ B @ Bᵀ"
+    assert formula(2.0 * (a @ b)) == "2.0·(A @ B)"
+    assert formula((2.0 * a) @ b) == "(2.0·A) @ B"
     assert formula((a @ b).T[1:, ..., None, 0]) == "(A @ B)ᵀ[1:, …, None, 0]"
     assert formula(np.sum(a, axis=0)) == "sum(A, axis=0)"
     assert formula(a * np.arange(3.0)) == "A·[0., 1., 2.]"
-    assert formula(a * np.zeros((2, 3)) + np.full((3, 3), 7)[:1]) == (
-        "A·[[0., 0., 0.],\n [0., 0., 0.]] + [[7, 7, 7]]"
-    )
+    assert formula(a * np.zeros((2, 3)) + np.full((3, 3), 7)[:1]) == "A·0 + [[7, 7, 7]]"
 
 
 def test_formulas_are_those_of_the_engine():

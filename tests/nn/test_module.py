@@ -18,7 +18,6 @@ class Net(nn.Module):
         self.scale = tg.tensor(1.0, requires_grad=True)
         self.again = self.blocks[0]
         self.settings = {"depth": 2}
-        self._hidden = nn.Linear(9, 9)
 
     def forward(self, x):
         x = self.again(self.blocks[1]["inner"](self.blocks[0](x)))

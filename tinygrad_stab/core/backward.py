@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy import ndarray
 
-from ..errors import GraphError, ShapeError
+from ..errors import DtypeError, GraphError, ShapeError
 from .operand import Operand
 
 if TYPE_CHECKING:
@@ -99,11 +99,14 @@ def sweep(
         if op is None:
             break  # leaves come first in the list
         g = grads.get(node)
-        if g is None:
+        if g is None:  # its value may still have been used by a node that has one
+            for arg in node.args:
+                if isinstance(arg, Operand):
+                    _check_unwritten(arg, node)
             continue
         if kept is not None and node not in kept:
             del grads[node]
-        out: Any = node._data
+        out: Any = node._value
         args, params, stamp = node.values, node.params, node.stamp
         rules, variadic = op.rules, op.variadic
         if differentiable:
@@ -114,17 +117,13 @@ def sweep(
         for i, arg in enumerate(node.args):
             if not isinstance(arg, Operand):
                 continue
-            if arg.stamp > stamp and arg.written_since(stamp):
-                raise GraphError(
-                    f"backward: a value must stay as it was until the backward pass; {arg.path} "
-                    f"{arg.shape} was written to after {node.path} had used it. Call backward() "
-                    f"first, or compute the output again"
-                )
+            if arg.stamp > stamp:
+                _check_unwritten(arg, node)
             if not (arg._requires_grad if wanted is None else arg in wanted):
                 continue
             rule = (not variadic and rules[i]) or op.rule(i)
             part = rule(g, out, *args, **params) if params else rule(g, out, *args)
-            value = arg._data
+            value = arg._value
             if (
                 type(part) is not ndarray
                 or part.shape != value.shape
@@ -134,7 +133,7 @@ def sweep(
             if arg not in grads:
                 if (
                     arg.op is None
-                    and not differentiable
+                    and type(part) is ndarray
                     and (part.base is not None or part is g or _among(part, out, args, params))
                 ):
                     part = part.copy()  # a leaf's gradient is its own: users write to it
@@ -146,6 +145,16 @@ def sweep(
                 grads[arg] = total if differentiable else np.asarray(total)
                 owned.add(arg)
     return grads
+
+
+def _check_unwritten(arg: Any, node: "Tensor") -> None:
+    """Refuse a value that is no longer what an operation saw."""
+    if arg.stamp > node.stamp and arg.written_since(node.stamp):
+        raise GraphError(
+            f"backward: a value must stay as it was until the backward pass; {arg.path} "
+            f"{arg.shape} was written to after {node.path} had used it. Call backward() first, "
+            f"or compute the output again"
+        )
 
 
 def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
@@ -167,6 +176,11 @@ def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
             )
         repeated = tuple(i for i, n in enumerate(received) if n != padded[i] or i < extra)
         part = np.reshape(np.sum(part, axis=repeated), shape)
+    if np.result_type(part).kind == "c" and arg.dtype.kind != "c":
+        raise DtypeError(
+            f"{op.name}: gradients are real; that of {arg.path} came out complex, from a complex "
+            f"number on the way. Complex numbers are for values only"
+        )
     if isinstance(part, Operand):
         return part if part.dtype == arg.dtype else part.astype(arg.dtype)
     return np.asarray(part, arg.dtype)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 from .backward import graph, sweep
 from .mode import enable_grad, mode
 from .tensor import Tensor
@@ -52,6 +52,12 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     with enable_grad():
         result = f(*inputs)
     outputs = result if isinstance(result, tuple) else (result,)
+    for out in outputs:
+        if not isinstance(out, Tensor) and np.asarray(out).dtype.kind not in "fiub":
+            raise DtypeError(
+                f"vjp: the function must return real numbers, or a tuple of them; received a "
+                f"{type(out).__name__}. Is a return missing?"
+            )
     nodes = graph(*(out for out in outputs if isinstance(out, Tensor)))
     wanted = set(inputs)
     # If the result depends on a tensor that requires grad and is not ours, someone outside may
@@ -60,6 +66,9 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
     for node in nodes:
         if any(isinstance(arg, Tensor) and arg in wanted for arg in node.args):
             wanted.add(node)
+    for x in inputs:
+        if x.op is None:  # no one else can ask for the gradient of a leaf that only we hold
+            x.requires_grad = False
 
     def pullback(*cotangents: Any) -> tuple[Any, ...]:
         if [np.shape(v) for v in cotangents] != [np.shape(out) for out in outputs]:
@@ -72,7 +81,7 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
         for out, v in zip(outputs, cotangents, strict=True):
             if isinstance(out, Tensor) and out in wanted:
                 if not differentiable or not isinstance(v, Tensor):
-                    v = _copy(v).astype(out.dtype)
+                    v = Tensor(v, dtype=out.dtype)._value
                 seeds[out] = seeds[out] + v if out in seeds else v
         with np.errstate(all="ignore"):
             grads = sweep(nodes, seeds, wanted, kept=set(inputs), differentiable=differentiable)
@@ -139,9 +148,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
             f"{[np.shape(v) for v in tangents]} for {[np.shape(x) for x in primals]}"
         )
     out, pullback = vjp(f, *primals)
+    _refuse_several("jvp", out)
     _, push = vjp(pullback, np.zeros(np.shape(out), out.dtype))
-    (moved,) = push(*tangents)
-    return out, moved if any(map(_needs_grad, (out, *tangents))) else _copy(moved)
+    return out, push(*tangents)[0]
 
 
 def jacobian(f: Function, argnums: Argnums = 0) -> Function:
@@ -160,10 +169,13 @@ def jacobian(f: Function, argnums: Argnums = 0) -> Function:
     def transformed(*args: Any, **kwargs: Any) -> Any:
         g, *primals = _chosen(f, argnums, args, kwargs)
         out, pullback = vjp(g, *primals)
+        _refuse_several("jacobian", out)
         shape, size = np.shape(out), int(np.size(out))
         rows = [pullback(unit) for unit in np.eye(size, dtype=out.dtype).reshape(size, *shape)]
         whole = [
-            np.reshape(np.stack(parts) if rows else np.zeros(0), shape + np.shape(primal))
+            np.reshape(
+                np.stack(parts) if rows else np.zeros(0, out.dtype), shape + np.shape(primal)
+            )
             for parts, primal in zip(
                 zip(*rows, strict=True) if rows else primals, primals, strict=True
             )
@@ -186,13 +198,20 @@ def hessian(f: Function, argnum: int = 0) -> Function:
     return jacobian(grad(f, argnum), argnum)
 
 
+def _refuse_several(what: str, out: Any) -> None:
+    if isinstance(out, tuple):
+        raise ShapeError(
+            f"{what}: the function must return one array; received {len(out)}. Stack them"
+        )
+
+
 def _needs_grad(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
 def _copy(x: Any) -> np.ndarray:
     """As an array that the caller may write to without changing what a later pullback sees."""
-    return np.array(x._data if isinstance(x, Tensor) else x)
+    return np.array(x._value if isinstance(x, Tensor) else x)
 
 
 def _input(primal: Any) -> Tensor:
@@ -206,9 +225,11 @@ def _input(primal: Any) -> Tensor:
 def _chosen(f: Function, argnums: Argnums, args: Sequence[Any], kwargs: Any) -> list[Any]:
     """``f`` as a function of the chosen arguments alone, and these arguments."""
     indices = [argnums] if isinstance(argnums, int) else list(argnums)
-    if not all(-len(args) <= i < len(args) for i in indices):
+    distinct = {i % len(args) if args else i for i in indices}
+    if not all(-len(args) <= i < len(args) for i in indices) or len(distinct) < len(indices):
         raise ArgumentError(
-            f"argnums: counts positional arguments; received {argnums}, with {len(args)} given"
+            f"argnums: counts positional arguments, each once; received {argnums}, with "
+            f"{len(args)} given"
         )
 
     def g(*some: Any) -> Any:

@@ -1,8 +1,7 @@
 """What the engine is doing in this thread: whether it records, and which module is at work."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ContextDecorator
 from typing import Any
 
 # One call of a module, inside the call that made it: (outer scope or None, module). A plain
@@ -18,19 +17,25 @@ class _Mode(threading.local):
 mode = _Mode()
 
 
-@contextmanager
-def _recording(on: bool) -> Iterator[None]:
-    before, mode.recording = mode.recording, on
-    try:
-        yield
-    finally:
-        mode.recording = before
+class _Recording(ContextDecorator):
+    """Sets whether this thread records; the former setting comes back, also after an exception."""
+
+    def __init__(self, on: bool) -> None:
+        self._on = on
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.recording)
+        mode.recording = self._on
+
+    def __exit__(self, *_: object) -> None:
+        mode.recording = self._before.pop()
 
 
-def no_grad() -> AbstractContextManager[None]:
+def no_grad() -> _Recording:
     """``with no_grad():`` records nothing: results are constants that hold no graph.
 
-    The setting is per thread and nests; the former one comes back also after an exception.
+    The setting is per thread and nests. It also decorates functions.
 
     >>> import tinygrad_stab as tg
     >>> w = tg.tensor(2.0, requires_grad=True)
@@ -38,12 +43,12 @@ def no_grad() -> AbstractContextManager[None]:
     ...     (w * w).requires_grad
     False
     """
-    return _recording(False)
+    return _Recording(False)
 
 
-def enable_grad() -> AbstractContextManager[None]:
+def enable_grad() -> _Recording:
     """``with enable_grad():`` records again inside a :func:`no_grad` block."""
-    return _recording(True)
+    return _Recording(True)
 
 
 def scope_path(scope: Scope | None) -> str:

@@ -23,13 +23,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
     np.shape: lambda x: x.shape,
     np.ndim: lambda x: x.ndim,
-    np.size: lambda x: x.size,
+    np.size: lambda x, axis=None: x.size if axis is None else x.shape[axis],
 }
 
 
-def implements(numpy_function: Callable[..., Any]) -> Callable[[F], F]:
-    """Decorate the function that answers for ``numpy_function`` on tensors and symbols."""
-    return lambda function: HANDLERS.setdefault(numpy_function, function)  # type: ignore[return-value]
+def implements(*numpy_functions: Callable[..., Any], method: bool = False) -> Callable[[F], F]:
+    """Decorate the function that answers for NumPy's on tensors and symbols; as a method too."""
+
+    def register(function: F) -> F:
+        HANDLERS.update(dict.fromkeys(numpy_functions, function))
+        if method:
+            setattr(Operand, function.__name__, function)
+        return function
+
+    return register
 
 
 def _unary(self: O) -> O:
@@ -43,12 +50,13 @@ def _binary(self: O, other: Any) -> O:
 class Operand:
     """Base of `Tensor` and `Symbol`: a value, the attributes of an array, NumPy's protocols."""
 
-    __slots__ = ("_data",)
-    _data: np.ndarray
+    __slots__ = ("_value",)
+    _value: np.ndarray
 
     # Each is replaced by the record of its primitive; here they are declared, for type checkers.
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _binary
     __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _binary
+    __mod__ = __rmod__ = _binary
     __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = _binary
     __neg__ = __pos__ = __abs__ = _unary
     if TYPE_CHECKING:
@@ -60,15 +68,15 @@ class Operand:
         """Call ``primitive`` on arguments of which one at least is of this class."""
         raise NotImplementedError
 
-    shape = property(lambda self: self._data.shape, doc="The length of each axis.")
-    ndim = property(lambda self: self._data.ndim, doc="The number of axes.")
-    size = property(lambda self: self._data.size, doc="The number of elements.")
-    dtype = property(lambda self: self._data.dtype, doc="The type of the elements.")
+    shape = property(lambda self: self._value.shape, doc="The length of each axis.")
+    ndim = property(lambda self: self._value.ndim, doc="The number of axes.")
+    size = property(lambda self: self._value.size, doc="The number of elements.")
+    dtype = property(lambda self: self._value.dtype, doc="The type of the elements.")
     T = property(lambda self: np.transpose(self), doc="All axes reversed.")
     mT = property(lambda self: np.swapaxes(self, -1, -2), doc="The last two axes exchanged.")  # noqa: N815 - NumPy's name
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._value)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """NumPy's elementwise functions (NEP 13): ``np.exp(t)``, ``ndarray * t``."""

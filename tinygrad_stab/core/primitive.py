@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..domain import REALS, Case, Domain, Integers, Interval, Kink, elementwise_cases, sample
+from ..domain import REALS, Case, Domain, Kink, elementwise_cases, sample
 from ..errors import ArgumentError, DtypeError, refusal
 from .operand import HANDLERS, Operand
 
@@ -25,8 +25,8 @@ REGISTRY: dict[str, "Primitive"] = {}
 OPERATORS = {
     "+": ("__add__", "__radd__"), "-": ("__sub__", "__rsub__"), "*": ("__mul__", "__rmul__"),
     "/": ("__truediv__", "__rtruediv__"), "**": ("__pow__", "__rpow__"),
-    "@": ("__matmul__", "__rmatmul__"), "<": ("__lt__",), "<=": ("__le__",), ">": ("__gt__",),
-    ">=": ("__ge__",), "==": ("__eq__",), "!=": ("__ne__",),
+    "@": ("__matmul__", "__rmatmul__"), "%": ("__mod__", "__rmod__"), "<": ("__lt__",),
+    "<=": ("__le__",), ">": ("__gt__",), ">=": ("__ge__",), "==": ("__eq__",), "!=": ("__ne__",),
     "neg": ("__neg__",), "pos": ("__pos__",), "abs": ("__abs__",),
 }  # fmt: skip
 _NONE: dict[str, Any] = {}  # the parameters of every operator
@@ -104,25 +104,28 @@ class Primitive:
                 f"primitive: a name stands for one record; {name!r} is taken by "
                 f"{REGISTRY[name]}. Choose another, or pass replace=True"
             )
+        if operator and operator not in OPERATORS:
+            raise ArgumentError(
+                f"primitive: an operator is one of {' '.join(OPERATORS)}; received {operator!r}"
+            )
         self.name = self.__name__ = name
         self.forward, self.rules = forward, rules
         # Names are read off a rule: a NumPy function need not have a signature to read.
-        spoken = next((list(inspect.signature(r).parameters)[2:] for r in rules if r), ["x", "y"])
+        signature: Any = next((inspect.signature(r).parameters for r in rules if r), {})
+        spoken = list(signature)[2:] or ["x", "y"][: getattr(forward, "nin", 1)]
         self.arg_names = tuple(spoken[: len(rules)] if rules else spoken)
+        # Of the arguments, the last may be left out if the rule has defaults for them.
+        optional = [n for n in self.arg_names if n in signature and _has_default(signature[n])]
+        self.required = 0 if variadic else len(self.arg_names) - len(optional)
         self.param_names = tuple(spoken[len(self.arg_names) :])
         arity = 1 if variadic else len(self.arg_names)
-        one = isinstance(domain, Interval | Integers)
+        one = isinstance(domain, Domain)
         self.domain: tuple[Any, ...] = (domain,) * arity if one else tuple(domain)
         self.kinks = tuple(kinks)
         self.cases = elementwise_cases(arity) if cases is None else tuple(cases)
         self.analytic, self.variadic, self.operator = analytic, variadic, operator
         self.broadcasts = (cases is None and len(rules) > 1) if broadcasts is None else broadcasts
         self.expects = expects
-        if not expects and self.broadcasts:
-            self.expects = (
-                "shapes must broadcast: aligned at the last axis, lengths are equal or 1. "
-                "Is an axis missing (x[:, None]), or a transpose (x.T)?"
-            )
         self.__doc__ = inspect.cleandoc(doc) + "".join(
             f"\n\nAt its kink: {kink.convention}." for kink in kinks
         )
@@ -150,25 +153,32 @@ class Primitive:
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         """The operation on arrays, tensors or symbols; the result is of their kind."""
-        if params or len(args) > len(self.arg_names):
+        if params or not self.required <= len(args) <= len(self.arg_names):
             args, params = self._bind(args, params)
         for arg in args:
             if isinstance(arg, Operand):
                 return arg.apply(self, args, params)
-        values = [a if np.isscalar(a) or a is None else np.asarray(a) for a in args]
+        weak = self.broadcasts  # a Python number beside an array does not widen it
+        values = [a if a is None or (weak and np.isscalar(a)) else np.asarray(a) for a in args]
         return self.evaluate(values, params)
 
     def evaluate(self, values: Sequence[Any], params: dict[str, Any]) -> Any:
         """The forward function on arrays, with errors that say what was received."""
         try:
             return self.forward(*values, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise self.refusal(error, values, params) from error
 
     def refusal(self, error: Exception, values: Sequence[Any], params: dict[str, Any]) -> Exception:
         """An error of the forward function, with what was expected and what was received."""
         names = [f"array {i}" for i in range(len(values))] if self.variadic else self.arg_names
-        return refusal(self.name, self.expects, names, values, params, error)
+        expects = self.expects
+        if not expects and self.broadcasts and not _broadcast(values):
+            expects = (
+                "shapes must broadcast: aligned at the last axis, lengths are equal or 1. "
+                "Is an axis missing (x[:, None]), or a transpose (x.T)?"
+            )
+        return refusal(self.name, expects, names, values, params, error)
 
     def rule(self, index: int) -> Rule:
         """The rule of an argument, also where one is shared by all; an error if it has none."""
@@ -189,16 +199,40 @@ class Primitive:
     def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Sort what was given, by position or by name, into arguments and parameters."""
         names = self.arg_names + self.param_names
-        if self.variadic:
-            return args, params
-        given = dict(zip(names, args, strict=False))
-        if len(args) > len(names) or not params.keys() <= set(names) - given.keys():
-            raise DtypeError(
-                f"{self.name}: takes ({', '.join(names)}), each once; received {len(args)} by "
-                f"position and {', '.join(params) or 'none'} by name"
-            )
-        given |= params
-        return tuple(given.pop(n) for n in self.arg_names if n in given), given
+        if not self.variadic:
+            given = dict(zip(names, args, strict=False))
+            complete = set(self.arg_names[: self.required]) <= given.keys() | params.keys()
+            known = params.keys() <= set(names) - given.keys()
+            if len(args) > len(names) or not complete or not known:
+                raise DtypeError(
+                    f"{self.name}: takes ({', '.join(names)}), each once and at least the first "
+                    f"{self.required}; received {len(args)} by position and "
+                    f"{', '.join(params) or 'none'} by name"
+                )
+            params = given | params
+            args = tuple(params.pop(n) for n in self.arg_names if n in params)
+        for name, value in params.items():
+            if isinstance(value, Operand):
+                raise DtypeError(
+                    f"{self.name}: has no derivative with respect to {name}, so {name} must be "
+                    f"plain; received a {type(value).__name__}. Pass {name}.data"
+                )
+            if isinstance(value, list | np.ndarray):
+                params[name] = value.copy()  # the rules read it later
+        return args, params
+
+
+def _has_default(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not inspect.Parameter.empty
+
+
+def _broadcast(values: Sequence[Any]) -> bool:
+    """Whether arrays have shapes that broadcast."""
+    try:
+        np.broadcast_shapes(*map(np.shape, values))
+    except ValueError:
+        return False
+    return True
 
 
 primitive = Primitive  # as the verb of its main use: exp = primitive("exp", np.exp, …)

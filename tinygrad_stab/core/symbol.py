@@ -36,7 +36,7 @@ class Symbol(Operand):
     __slots__ = ("args", "name", "op", "params")
 
     def __init__(self, name: str, value: Any) -> None:
-        self._data = np.asarray(value)
+        self._value = np.asarray(value)
         self.name = name
         self.op: Primitive | None = None
         self.args: Sequence[Any] = ()
@@ -45,12 +45,12 @@ class Symbol(Operand):
     @staticmethod
     def apply(primitive: Primitive, args: Sequence[Any], params: dict[str, Any]) -> "Symbol":
         """Write down the call, and carry its value along."""
-        values = [a._data if isinstance(a, Operand) else a for a in args]
+        values = [a._value if isinstance(a, Operand) else a for a in args]
         out = Symbol(primitive.name, primitive.evaluate(values, params))
         out.op, out.args, out.params = primitive, args, params
         return out
 
-    value = property(lambda self: self._data, doc="The sample value.")
+    value = property(lambda self: self._value, doc="The sample value.")
 
     def __repr__(self) -> str:
         return f"Symbol({self.name!r}, shape={self.shape})"

@@ -54,17 +54,22 @@ class Tensor(Operand):
     """
 
     __slots__ = (
-        "__weakref__", "_exposed", "_requires_grad", "args", "grad", "name", "op", "params",
+        "__weakref__", "_exposed", "_grad", "_requires_grad", "args", "name", "op", "params",
         "scope", "stamp", "values",
     )  # fmt: skip
+
+    def __init_subclass__(cls) -> None:
+        raise DtypeError(
+            "Tensor: has no subclasses, for results are plain tensors; add a function or a module"
+        )
 
     def __init__(
         self, data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None
     ) -> None:
-        self._data = np.array(data._data if isinstance(data, Tensor) else _numbers(data), dtype)
+        self._value = _numbers(data._value if isinstance(data, Tensor) else data, dtype).copy()
         self._exposed: tuple[int, ndarray] | None = None
         self._requires_grad = False
-        self.grad: ndarray | None = None
+        self._grad: ndarray | None = None
         self.name = name
         self.op: Primitive | None = None
         self.args: Sequence[Any] = ()
@@ -82,30 +87,34 @@ class Tensor(Operand):
         for arg in args:
             kind = type(arg)
             if kind is Tensor:
-                values.append(arg._data)
+                values.append(arg._value)
                 requires_grad |= arg._requires_grad
-            elif kind is float or kind is int or (kind is ndarray and arg.dtype.kind in "fiubc"):
+            elif kind is ndarray and arg.dtype.kind in "fiubc":
                 values.append(arg)
+            elif (kind is float or kind is int) and primitive.broadcasts:
+                values.append(arg)  # stays a Python number, which does not widen float32
             else:
-                values.append(_numbers(arg))
+                values.append(None if arg is None else _numbers(arg))
         try:
             data = primitive.forward(*values, **params)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise primitive.refusal(error, values, params) from error
         if not primitive.rules:
             return data
         out = _blank(Tensor)
-        out._data = data if type(data) is ndarray else np.asarray(data)
-        out._exposed = out.grad = out.name = None
-        out.scope = mode.scope
+        out._value = data if type(data) is ndarray else np.asarray(data)
+        out._exposed = out._grad = out.name = None
         out.stamp = _clock()
         if requires_grad and mode.recording:
             out._requires_grad = True
+            out.scope = mode.scope
             out.op, out.args, out.params = primitive, args, params
             out.values = tuple(values)  # of arrays: nothing for the cyclic collector to follow
         else:
             out._requires_grad = False
-            out.op, out.args, out.params, out.values = None, (), {}, ()
+            out.op, out.args, out.params, out.values, out.scope = None, (), {}, (), None
+            if out._value.base is not None or any(out._value is value for value in values):
+                out._value = out._value.copy()  # a leaf, so writable: its memory is its own
         return out
 
     @property
@@ -117,33 +126,33 @@ class Tensor(Operand):
         with. (A write through an array handed out *before* the operation goes unnoticed.)
         """
         if self.op is not None:
-            view = self._data.view()
+            view = self._value.view()
             view.flags.writeable = False
             return view
         if self._exposed is None or self.written_since(self.stamp):
-            self._exposed = (self.stamp, self._data.copy())
+            self._exposed = (self.stamp, self._value.copy())
         self.stamp = _clock()
-        return self._data
+        return self._value
 
     @data.setter
     def data(self, value: Any) -> None:
-        array = self._leaf("data")._data
+        array = self._leaf("data")._value
         if value is not array:  # after `t.data -= …` it is, and has been written to
-            array = np.array(_numbers(value), self.dtype)
+            array = _numbers(value, self.dtype).copy()
         if array.shape != self.shape:
             raise ShapeError(f"data: a leaf keeps its shape {self.shape}; got {array.shape}")
-        self._data = array
+        self._value = array
         self._stamp_write()
 
     def add_(self, change: ndarray) -> None:
         """Add an array of its shape to a leaf, in place: cheaper than ``t.data += change``."""
         if np.shape(change) != self.shape:
             raise ShapeError(f"add_: a leaf keeps its shape {self.shape}; got {np.shape(change)}")
-        self._leaf("add_")._data += change
+        self._leaf("add_")._value += change
         self._stamp_write()
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        array, value = self._leaf("item assignment")._data, _numbers(value)
+        array, value = self._leaf("item assignment")._value, _numbers(value, self.dtype)
         try:
             array[index] = value
         except (ValueError, IndexError) as error:
@@ -170,7 +179,7 @@ class Tensor(Operand):
         if self._exposed is None:
             return self.stamp > stamp
         written, before = self._exposed
-        return written > stamp or not np.array_equal(before, self._data, equal_nan=True)
+        return written > stamp or not np.array_equal(before, self._value, equal_nan=True)
 
     @property
     def requires_grad(self) -> bool:
@@ -180,12 +189,27 @@ class Tensor(Operand):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         self._leaf("requires_grad")
-        if value and self._data.dtype.kind != "f":
+        if value and self._value.dtype.kind != "f":
             raise DtypeError(
                 f"requires_grad: needs real floating-point numbers; received {self.dtype}. "
                 f"Pass dtype=float"
             )
         self._requires_grad = bool(value)
+
+    @property
+    def grad(self) -> ndarray | None:
+        """∂(output)/∂(this) after ``output.backward()``; what is assigned is checked and copied."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            value = value if value is self._grad else _numbers(value, self.dtype).copy()
+            if value.shape != self.shape:
+                raise ShapeError(
+                    f"grad: has the shape of its tensor, {self.shape}; received {value.shape}"
+                )
+        self._grad = value
 
     @property
     def path(self) -> str:
@@ -233,7 +257,12 @@ class Tensor(Operand):
                 f"backward: without `gradient` the output must be a scalar; received shape "
                 f"{self.shape}. Reduce it (.sum(), .mean()), or pass gradient=∂L/∂output"
             )
-        seed = np.array(1.0 if gradient is None else _numbers(gradient), self.dtype)
+        if self.dtype.kind != "f":
+            raise DtypeError(
+                f"backward: the output must be real; {self.path} is {self.dtype}. Complex numbers "
+                f"are for values only: take .real before tensors come in"
+            )
+        seed = _numbers(1.0 if gradient is None else gradient, self.dtype).copy()
         if seed.shape != self.shape:
             raise ShapeError(
                 f"backward: `gradient` has the shape of the output, {self.shape}, without "
@@ -245,14 +274,14 @@ class Tensor(Operand):
             grads = sweep(nodes, {self: seed}, kept=kept)
             for node in nodes if kept else ():
                 if node.op is not None:
-                    node.grad = None
+                    node._grad = None
             for node, grad in grads.items():
-                add = node.op is None and node.grad is not None
-                node.grad = np.asarray(node.grad + grad) if add else grad
+                add = node.op is None and node._grad is not None
+                node._grad = np.asarray(node._grad + grad) if add else grad
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
-        return self._data.item()
+        return self._value.item()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -261,7 +290,7 @@ class Tensor(Operand):
         return int(self.item())
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self._value)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
@@ -275,10 +304,10 @@ class Tensor(Operand):
                 f"a tensor that requires grad is never silently turned into an array "
                 f"({self.path}: {self.shape} {self.dtype}). Use .data for its value, or .detach()"
             )
-        return np.array(self._data, dtype, copy=True if copy is None else copy)
+        return np.array(self._value, dtype, copy=True if copy is None else copy)
 
     def __repr__(self) -> str:
-        words = [np.array2string(self._data, separator=", ", prefix="tensor(")]
+        words = [np.array2string(self._value, separator=", ", prefix="tensor(")]
         if self.dtype not in (np.float64, np.int64, np.bool_):
             words.append(f"dtype={self.dtype}")
         if self.name is not None:
@@ -289,7 +318,7 @@ class Tensor(Operand):
 
     def __reduce__(self) -> tuple[Any, ...]:
         leaf = self._leaf("copy or pickle")
-        return _restore, (leaf._data, leaf._requires_grad, leaf.name, leaf.grad)
+        return _restore, (leaf._value, leaf._requires_grad, leaf.name, leaf._grad)
 
 
 tensor = Tensor  # the constructor, under the lower-case name that NumPy and PyTorch users type
@@ -302,10 +331,8 @@ def _restore(data: Any, requires_grad: bool, name: str | None, grad: ndarray | N
     return leaf
 
 
-def _numbers(data: Any) -> Any:
-    """``data`` as an array of numbers (None, for an optional argument, as it is)."""
-    if data is None:
-        return None
+def _numbers(data: Any, dtype: Any = None) -> ndarray:
+    """``data`` as an array of numbers, of the given type."""
     if isinstance(data, list | tuple) and any(isinstance(item, Operand) for item in data):
         raise DtypeError(
             f"an array needs numbers; received a {type(data).__name__} of tensors, whose "
@@ -320,4 +347,12 @@ def _numbers(data: Any) -> Any:
             f"an array needs numbers; received {type(data).__name__} of dtype {array.dtype}. "
             f"Convert it first, e.g. with np.asarray(…, float)"
         )
-    return array
+    if dtype is None or array.dtype == dtype:
+        return array
+    kind = np.dtype(dtype).kind
+    if kind not in "fiubc" or (array.dtype.kind == "c" and kind != "c"):
+        raise DtypeError(
+            f"dtype: numbers must keep their meaning; received {array.dtype} for {np.dtype(dtype)}."
+            f" Take .real or .imag first"
+        )
+    return array.astype(dtype)

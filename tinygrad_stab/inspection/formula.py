@@ -11,9 +11,9 @@ from ..domain import Case
 
 # How tightly an operator binds; a part that binds less tightly gets parentheses.
 _BINDING = {"<": 1, "<=": 1, ">": 1, ">=": 1, "==": 1, "!=": 1}
-_BINDING |= {"+": 2, "-": 2, "*": 3, "/": 3, "@": 3, "neg": 4, "**": 5}
+_BINDING |= {"+": 2, "-": 2, "*": 3, "/": 3, "@": 3, "%": 3, "neg": 4, "**": 5}
 _ATOM = 9
-_SIGNS = {"*": "·", "<=": "≤", ">=": "≥", "==": "=", "!=": "≠", "-": "−", "**": "^"}
+_SIGNS = {"*": "·", "<=": "≤", ">=": "≥", "==": "=", "!=": "≠", "-": "−", "**": "^", "%": "mod"}
 _FULL_TABLE = 8  # a longer table of numbers is not written out
 
 
@@ -66,7 +66,7 @@ def formulas(
     with np.errstate(all="ignore"):
         for i, arg in enumerate(args):
             if primitive.variadic or primitive.rules[i] is not None:
-                result[arg.name] = formula(primitive.rule(i)(g, out, *args, **case.params))
+                result[arg.name] = _part(primitive.rule(i)(g, out, *args, **case.params), 0)
     return result
 
 
@@ -81,9 +81,10 @@ def _text(symbol: Symbol) -> tuple[str, int]:
         return f"|{_part(args[0], 0)}|", _ATOM
     if sign in _BINDING:
         binding = _BINDING[sign]
-        # a − (b − c), (a^b)^c: the side that does not associate needs its parentheses.
-        left = _part(args[0], binding + (sign == "**"))
-        right = _part(args[1], binding + (sign not in ("+", "*", "**")))
+        # (a^b)^c, a − (b − c): the side that does not associate needs its parentheses; so does
+        # a product of another kind, for (a / b)·c and a·(b @ c) read better than they parse.
+        left = _part(args[0], binding + (sign == "**" or _mixes(args[0], sign, "/")))
+        right = _part(args[1], binding + (sign not in ("+", "*", "**") or _mixes(args[1], sign)))
         written = _SIGNS.get(sign, sign)
         return left + (written if sign in ("*", "**") else f" {written} ") + right, binding
     if symbol.op.name in ("transpose", "swapaxes") and symbol.ndim == 2:
@@ -95,6 +96,17 @@ def _text(symbol: Symbol) -> tuple[str, int]:
     return f"{symbol.op.name}({', '.join(inside)})", _ATOM
 
 
+def _mixes(part: Any, sign: str, reads_on: str = "") -> bool:
+    """Whether a part is a product of another kind; ``a·b / c`` reads on without parentheses."""
+    if not (isinstance(part, Symbol) and part.op is not None):
+        return False
+    inner = part.op.operator
+    products = ("*", "/", "@", "%")
+    if inner == "*" and sign == reads_on:
+        return False
+    return inner in products and sign in products and inner != sign
+
+
 def _part(part: Any, binding: int) -> str:
     """An argument as text, in parentheses if it binds less tightly than its surroundings."""
     if isinstance(part, Symbol):
@@ -103,11 +115,15 @@ def _part(part: Any, binding: int) -> str:
     if isinstance(part, np.ndarray):  # a table that the rule made itself, such as np.arange
         if part.ndim == 0:
             return f"{part:.6g}"
-        if part.size and np.all(part == 1):
+        if not np.any(part):
+            return "0"
+        if np.all(part == 1):
             return f"ones{part.shape}"
         if part.size > _FULL_TABLE:
             return f"table{part.shape}"
         return np.array2string(part, separator=", ", precision=4)
+    if isinstance(part, int | float) and part < 0 and binding > _BINDING["+"]:
+        return f"({part!r})"
     return f"{part!r:.40}"
 
 

@@ -40,7 +40,9 @@ def intermediates(loss: Tensor, model: "Module | None" = None) -> dict[str, Tens
     named: dict[str, Tensor] = {}
     times: dict[str, int] = {}
     for tensor in graph(loss):
-        name = known.get(tensor, tensor.path)
-        times[name] = times.get(name, 0) + 1
-        named[name if times[name] == 1 else f"{name}#{times[name]}"] = tensor
+        name = path = known.get(tensor, tensor.path)
+        while name in named:
+            times[path] = times.get(path, 1) + 1
+            name = f"{path}#{times[path]}"
+        named[name] = tensor
     return named

@@ -1,15 +1,424 @@
-"""Functions under PyTorch's names and arguments; the losses among them with ``reduction``."""
+"""Functions under PyTorch's names and arguments: layers, normalisation, convolution, losses."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
-from ..ops.fused import linear, sigmoid_binary_cross_entropy, softmax_cross_entropy
+from ..core.operand import Operand
+from ..core.tensor import Tensor
+from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError
+from ..ops import activations, fused
+from ..ops.elementwise import clip, log, tanh, where
+from ..ops.fused import linear, sigmoid_binary_cross_entropy, standardize
+from ..ops.reduction import max as max_
+from ..ops.shape import getitem, moveaxis, pad, take_along_axis
+from ..ops.windows import unfold
 
-__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "linear", "mse_loss"]
+__all__ = [
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "embedding",
+    "gelu",
+    "group_norm",
+    "hardtanh",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "logsigmoid",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "tanh",
+]
 
+relu, sigmoid = activations.relu, activations.sigmoid
+leaky_relu, elu, selu = activations.leaky_relu, activations.elu, activations.selu
+gelu, silu, hardtanh = activations.gelu, activations.silu, activations.hardtanh
+logsigmoid = activations.log_sigmoid
+
+Pair = int | tuple[int, int]
+
+
+def softplus(input: Any, beta: float = 1.0) -> Any:
+    """Smooth rectifier log(1 + e^(βx))/β, elementwise.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.nn.functional.softplus(tg.tensor([0.0]), beta=2.0)
+    tensor([0.34657359])
+    """
+    return activations.softplus(input * beta) / beta
+
+
+def softmax(input: Any, dim: int = -1) -> Any:
+    """e^x/Σ e^x along an axis: see `tinygrad_stab.softmax`."""
+    return fused.softmax(input, axis=dim)
+
+
+def log_softmax(input: Any, dim: int = -1) -> Any:
+    """Logarithm of the softmax along an axis: see `tinygrad_stab.log_softmax`."""
+    return fused.log_softmax(input, axis=dim)
+
+
+# --- normalisation
+
+
+def layer_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Each example standardised over its last axes, then scaled and shifted (Ba et al. 2016).
+
+    Parameters
+    ----------
+    input : Tensor or array of shape (…, *normalized_shape)
+    normalized_shape : int or tuple of int
+        The lengths of the last axes.
+    weight, bias : Tensor or array of shape normalized_shape, optional
+    eps : float
+
+    Raises
+    ------
+    ShapeError
+        The input does not end in ``normalized_shape``.
+
+    Examples
+    --------
+    >>> import tinygrad_stab as tg
+    >>> tg.nn.functional.layer_norm(tg.tensor([[1.0, 3.0], [5.0, 5.0]]), 2, eps=0.0001)
+    tensor([[-0.99995,  0.99995],
+            [ 0.     ,  0.     ]])
+    """
+    shape = tuple(int(n) for n in np.atleast_1d(normalized_shape))
+    if np.shape(input)[-len(shape) :] != shape:
+        raise ShapeError(
+            f"layer_norm: the input ends in normalized_shape {shape}; received "
+            f"{np.shape(input)}. Are the features the last axis?"
+        )
+    out = standardize(input, axis=tuple(range(-len(shape), 0)), eps=eps)
+    return _scaled(out, weight, bias)
+
+
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Any:
+    """Each example's channels standardised group by group (Wu & He 2018).
+
+    Parameters
+    ----------
+    input : Tensor or array of shape (N, C, …)
+    num_groups : int
+        Divides C.
+    weight, bias : Tensor or array of shape (C,), optional
+    eps : float
+
+    Raises
+    ------
+    ShapeError
+        ``num_groups`` does not divide the number of channels.
+    """
+    shape = np.shape(input)
+    if len(shape) < 2 or num_groups < 1 or shape[1] % num_groups:
+        raise ShapeError(
+            f"group_norm: num_groups must divide the channels of (N, C, …); received "
+            f"num_groups={num_groups}, input {shape}. Choose a divisor of C"
+        )
+    groups = np.reshape(input, (shape[0], num_groups, -1))
+    out = np.reshape(standardize(groups, axis=-1, eps=eps), shape)
+    return _scaled(out, *_by_channel(len(shape), weight, bias))
+
+
+def batch_norm(
+    input: Any,
+    running_mean: np.ndarray | None = None,
+    running_var: np.ndarray | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Each channel standardised over the batch (Ioffe & Szegedy 2015, algorithm 1).
+
+    Parameters
+    ----------
+    input : Tensor or array of shape (N, C, …)
+    running_mean, running_var : ndarray of shape (C,), optional
+        In training they are updated in place: r ← (1 − momentum)·r + momentum·(batch's), the
+        variance unbiased. Otherwise they take the place of the batch's own.
+    weight, bias : Tensor or array of shape (C,), optional
+    training : bool
+    momentum, eps : float
+
+    Raises
+    ------
+    ShapeError
+        In training, one value a channel: it has no variance.
+    ArgumentError
+        Neither training nor running statistics.
+    """
+    shape = np.shape(input)
+    axes = (0, *range(2, len(shape)))
+    count = math.prod(shape[a] for a in axes)
+    if len(shape) < 2:
+        raise ShapeError(f"batch_norm: the input has axes (N, C, …); received shape {shape}")
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ArgumentError(
+                "batch_norm: outside training it needs running_mean and running_var; received "
+                "None. Pass both, or training=True"
+            )
+        mean, var = _by_channel(len(shape), running_mean, running_var)
+        return _scaled((input - mean) / np.sqrt(var + eps), *_by_channel(len(shape), weight, bias))
+    if count < 2:
+        raise ShapeError(
+            f"batch_norm: in training a channel needs more than one value to have a variance; "
+            f"received shape {shape}. Use a larger batch, or eval()"
+        )
+    values = input._value if isinstance(input, Operand) else np.asarray(input)
+    out = standardize(input, axis=axes, eps=eps)
+    for running, batch in (
+        (running_mean, values.mean(axis=axes)),
+        (running_var, values.var(axis=axes, ddof=1)),
+    ):
+        if running is not None:
+            running += momentum * (batch - running)
+    return _scaled(out, *_by_channel(len(shape), weight, bias))
+
+
+def _by_channel(ndim: int, *vectors: Any) -> list[Any]:
+    """One number a channel, shaped to multiply (N, C, …)."""
+    shape = (-1,) + (1,) * (ndim - 2)
+    return [None if v is None else np.reshape(v, shape) for v in vectors]
+
+
+def _scaled(x: Any, weight: Any, bias: Any) -> Any:
+    if weight is not None:
+        x = x * weight
+    return x if bias is None else x + bias
+
+
+# --- convolution and pooling
+
+
+def _pair(value: Pair) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Any:
+    """Cross-correlation of images with kernels (LeCun et al. 1998), as one matrix product.
+
+    out[n, o, y, x] = bias[o] + Σ_{c, i, j} weight[o, c, i, j]·input[n, c, y·stride + i·dilation, …]
+
+    Parameters
+    ----------
+    input : Tensor or array of shape (N, C, H, W)
+    weight : Tensor or array of shape (O, C/groups, KH, KW)
+    bias : Tensor or array of shape (O,), optional
+    stride, padding, dilation : int or pair of int
+        Along H and W; padding is with zeros on both sides.
+    groups : int
+        Divides C and O; each group of outputs sees its own group of channels.
+
+    Returns
+    -------
+    Tensor of shape (N, O, (H + 2·padding − dilation·(KH − 1) − 1)//stride + 1, …)
+
+    Raises
+    ------
+    ShapeError
+        Channels and kernels do not fit, or the kernel is larger than the padded image.
+    """
+    shape, kernel = np.shape(input), np.shape(weight)
+    if (
+        len(shape) != 4
+        or len(kernel) != 4
+        or groups < 1
+        or shape[1] != kernel[1] * groups
+        or kernel[0] % groups
+    ):
+        raise ShapeError(
+            f"conv2d: input (N, C, H, W) and weight (O, C/groups, KH, KW) must fit; received "
+            f"input {shape}, weight {kernel}, groups={groups}. Check the channels"
+        )
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    if padding != (0, 0):
+        input = pad(input, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    windows = unfold(input, kernel[2:], stride, dilation)  # (N, C, rows, columns, KH, KW)
+    n, _, rows, columns = np.shape(windows)[:4]
+    outputs, depth = kernel[0], math.prod(kernel[1:])
+    # One product a group: (O/groups, C·KH·KW/groups) @ (C·KH·KW/groups, N·rows·columns).
+    patches = np.reshape(np.transpose(windows, (1, 4, 5, 0, 2, 3)), (groups, depth, -1))
+    kernels = np.reshape(weight, (groups, outputs // groups, depth))
+    out = np.reshape(kernels @ patches, (outputs, n, rows, columns))
+    out = np.transpose(out, (1, 0, 2, 3))
+    return out if bias is None else out + np.reshape(bias, (-1, 1, 1))
+
+
+def conv1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Any:
+    """Cross-correlation of sequences (N, C, L) with kernels (O, C/groups, K); see `conv2d`."""
+    if np.ndim(input) != 3 or np.ndim(weight) != 3:
+        raise ShapeError(
+            f"conv1d: input is (N, C, L), weight (O, C/groups, K); received {np.shape(input)}, "
+            f"{np.shape(weight)}. Is an axis missing?"
+        )
+    out = conv2d(
+        np.expand_dims(input, 2),
+        np.expand_dims(weight, 2),
+        bias,
+        (1, stride),
+        (0, padding),
+        (1, dilation),
+        groups,
+    )
+    return out[:, :, 0]
+
+
+def max_pool2d(
+    input: Any, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1
+) -> Any:
+    """Largest value of each window of images (…, H, W); ties share the gradient equally.
+
+    Parameters
+    ----------
+    input : Tensor or array
+    kernel_size, stride, padding, dilation : int or pair of int
+        The stride is the kernel size if None; padding never wins.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.nn.functional.max_pool2d(tg.tensor(np.arange(16.0).reshape(1, 1, 4, 4)), 2)
+    tensor([[[[ 5.,  7.],
+              [13., 15.]]]])
+    """
+    size = _pair(kernel_size)
+    padded = _padded(input, _pair(padding), -np.inf)
+    windows = unfold(padded, size, _pair(stride or size), _pair(dilation))
+    return max_(windows, axis=(-2, -1))
+
+
+def avg_pool2d(input: Any, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Any:
+    """Mean of each window of images (…, H, W), zeros of the padding included.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.nn.functional.avg_pool2d(tg.tensor(np.arange(16.0).reshape(1, 1, 4, 4)), 2)
+    tensor([[[[ 2.5,  4.5],
+              [10.5, 12.5]]]])
+    """
+    size = _pair(kernel_size)
+    windows = unfold(_padded(input, _pair(padding), 0.0), size, _pair(stride or size))
+    return np.mean(windows, axis=(-2, -1))
+
+
+def _padded(input: Any, padding: tuple[int, int], value: float) -> Any:
+    if padding == (0, 0):
+        return input
+    widths = [(0, 0)] * (np.ndim(input) - 2) + [(padding[0],) * 2, (padding[1],) * 2]
+    padded = pad(input, widths)
+    if value == 0:
+        return padded
+    inside = np.pad(np.ones(np.shape(input), bool), widths)
+    return where(inside, padded, value)  # −inf added to a number would do, 0·inf would not
+
+
+# --- look-up and noise
+
+
+def embedding(input: Any, weight: Any) -> Any:
+    """Rows of a table by their numbers; a row that is asked for twice gets both gradients.
+
+    Parameters
+    ----------
+    input : array_like of int, any shape
+    weight : Tensor or array of shape (V, D)
+
+    Returns
+    -------
+    Tensor of shape (*input.shape, D)
+
+    Raises
+    ------
+    DtypeError, IndexingError
+        Not integers; a number outside 0 … V − 1.
+    """
+    index = np.asarray(input)
+    rows = np.shape(weight)[0]
+    if index.dtype.kind not in "iu":
+        raise DtypeError(f"embedding: rows are numbered by integers; received {index.dtype}")
+    if index.size and not 0 <= index.min() <= index.max() < rows:
+        raise IndexingError(
+            f"embedding: rows are numbered 0 to {rows - 1}; received {index.min()} to "
+            f"{index.max()}. Count from 0, or make the table larger"
+        )
+    return getitem(weight, index)
+
+
+def dropout(
+    input: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | int | None = None
+) -> Any:
+    """In training, each element set to 0 with probability p, the others divided by 1 − p.
+
+    Srivastava et al. 2014, in the "inverted" form that leaves evaluation alone.
+
+    Parameters
+    ----------
+    input : Tensor or array
+    p : float
+        From 0 to 1; at 1 everything is 0.
+    training : bool
+        False: the identity.
+    rng : numpy.random.Generator, int or None
+        Where the mask comes from.
+
+    Raises
+    ------
+    ArgumentError
+        p outside [0, 1].
+    """
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: p is a probability, from 0 to 1; received {p}")
+    if not training or p == 0:
+        return input
+    kept = np.random.default_rng(rng).random(np.shape(input)) >= p
+    return input * (kept.astype(input.dtype) * (1 / (1 - p) if p < 1 else 0.0))
+
+
+# --- losses
 
 _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
     "mean": np.mean,
@@ -29,13 +438,16 @@ def _reduce(losses: Any, reduction: str) -> Any:
     return _REDUCTIONS[reduction](losses)
 
 
-def _same_shape(loss: str, input: Any, target: Any) -> None:
+def _same_shape(loss: str, input: Any, target: Any) -> tuple[Any, Any]:
+    """Input and target as tensors or arrays, if their shapes are the same."""
+    input, target = (x if isinstance(x, Operand) else np.asarray(x) for x in (input, target))
     if np.shape(input) != np.shape(target):
         raise ShapeError(
             f"{loss}: input and target must have the same shape, without broadcasting "
             f"(input: {np.shape(input)}, target: {np.shape(target)}). "
             f"Add or remove an axis: target[:, None], input[:, 0]"
         )
+    return input, target
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
@@ -43,7 +455,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
     Parameters
     ----------
-    input, target : Tensor or array_like
+    input, target : Tensor or array
         Of the same shape.
     reduction : {"mean", "sum", "none"}
 
@@ -58,21 +470,65 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
     >>> tg.nn.functional.mse_loss(tg.tensor([1.0, 4.0]), np.array([1.0, 2.0]))
     tensor(2.)
     """
-    _same_shape("mse_loss", input, target)
+    input, target = _same_shape("mse_loss", input, target)
     difference = input - target
     return _reduce(difference * difference, reduction)
 
 
-def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+    """Absolute error, |input − target|; derivative 0 where they are equal."""
+    input, target = _same_shape("l1_loss", input, target)
+    return _reduce(abs(input - target), reduction)
+
+
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Any:
+    """Squared near 0, absolute beyond: ½d² for |d| ≤ δ, else δ·(|d| − ½δ) (Huber 1964).
+
+    Value and derivative are continuous at |d| = δ.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.nn.functional.huber_loss(tg.tensor([0.5, 3.0]), np.zeros(2), reduction="none")
+    tensor([0.125, 2.5  ])
+    """
+    input, target = _same_shape("huber_loss", input, target)
+    if not delta > 0:
+        raise ArgumentError(f"huber_loss: delta is above 0; received {delta}")
+    d = input - target
+    near = clip(d, -delta, delta)
+    return _reduce(near * (d - 0.5 * near), reduction)
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+    """Huber's loss divided by β: slope ±1 beyond β; with β = 0 the absolute error."""
+    if beta == 0:
+        return l1_loss(input, target, reduction)
+    return huber_loss(input, target, reduction, beta) / beta
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
     """Cross-entropy of softmax(input) with a target.
 
     Parameters
     ----------
-    input : Tensor or ndarray of shape (…, C)
-        Logits, any real numbers; classes along the last axis.
+    input : Tensor or array of shape (C,), (N, C) or (N, C, d1, …)
+        Logits, any real numbers.
     target : array_like
-        Classes 0 … C − 1 as integers of shape (…), or distributions of shape (…, C).
+        Classes 0 … C − 1 as integers, of the input's shape without C; or distributions of the
+        input's shape.
+    weight : array_like of shape (C,), optional
+        Of each class; a mean divides by the sum of the weights used.
+    ignore_index : int
+        Targets of this class count for nothing.
     reduction : {"mean", "sum", "none"}
+    label_smoothing : float
+        The target becomes (1 − ε)·target + ε/C (Szegedy et al. 2016, §7).
 
     Raises
     ------
@@ -87,17 +543,140 @@ def cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Any:
     >>> tg.nn.functional.cross_entropy(tg.tensor([[0.0, 0.0]]), np.array([1]))
     tensor(0.69314718)
     """
-    return _reduce(softmax_cross_entropy(input, target), reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ArgumentError(
+            f"cross_entropy: label_smoothing is from 0 to 1; received {label_smoothing}"
+        )
+    check_reduction(reduction)
+    target = target if isinstance(target, Operand) else np.asarray(target)
+    if np.ndim(input) > 2:
+        if np.ndim(target) == np.ndim(input):
+            target = moveaxis(target, 1, -1)
+        input = moveaxis(input, 1, -1)
+    by_class = np.shape(target) != np.shape(input)
+    kept = None
+    if by_class and np.any(
+        (target._value if isinstance(target, Tensor) else target) == ignore_index
+    ):
+        kept = np.asarray(target) != ignore_index
+        target = np.where(kept, target, 0)
+    losses = fused.softmax_cross_entropy(input, target)  # checks shapes, types and classes
+    if weight is None and kept is None and label_smoothing == 0:
+        return _reduce(losses, reduction)
+
+    classes = np.shape(input)[-1]
+    weights = np.ones(classes, input.dtype) if weight is None else np.asarray(weight, input.dtype)
+    if weights.shape != (classes,):
+        raise ShapeError(
+            f"cross_entropy: one weight a class, {classes}; received shape {weights.shape}"
+        )
+    log_p = fused.log_softmax(input)
+    if by_class:
+        # One weight an example, that of its class; 0 for those to ignore.
+        used = weights[np.asarray(target)] * (1 if kept is None else kept)
+        losses = used * losses
+        spread = np.sum(log_p * weights, axis=-1) * (1 if kept is None else kept)
+        total = np.sum(used)
+    else:
+        losses = -np.sum(log_p * (target * weights), axis=-1)
+        spread = np.sum(log_p * weights, axis=-1)
+        total = max(np.size(losses), 1)
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - (label_smoothing / classes) * spread
+    if reduction == "mean":
+        return np.sum(losses) / total
+    return _reduce(losses, reduction)
 
 
-def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Any:
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Any:
+    """−input[n, target[n]], for log-probabilities of shape (N, C) or (C,).
+
+    Parameters and errors are those of :func:`cross_entropy`; targets are classes.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.nn.functional.nll_loss(tg.tensor([[-1.0, -2.0]]), np.array([1]))
+    tensor(2.)
+    """
+    target = np.asarray(target)
+    classes = np.shape(input)[-1]
+    if target.shape != np.shape(input)[:-1] or np.ndim(input) > 2:
+        raise ShapeError(
+            f"nll_loss: input is (N, C) or (C,), target holds a class for each row (input: "
+            f"{np.shape(input)}, target: {target.shape}). Move the classes to the last axis"
+        )
+    if target.dtype.kind not in "iu":
+        raise DtypeError(f"nll_loss: classes are integers; received {target.dtype}")
+    kept = target != ignore_index
+    classed = np.where(kept, target, 0)
+    if classed.size and not 0 <= classed.min() <= classed.max() < classes:
+        raise IndexingError(
+            f"nll_loss: classes are numbered 0 to {classes - 1}; target holds {classed.min()} to "
+            f"{classed.max()}. Count classes from 0"
+        )
+    used = kept * (np.ones(classes) if weight is None else np.asarray(weight))[classed]
+    used = used.astype(input.dtype)
+    losses = take_along_axis(input, classed[..., None], axis=-1)[..., 0] * -used
+    if reduction == "mean":
+        return np.sum(losses) / np.sum(used)
+    return _reduce(losses, reduction)
+
+
+def binary_cross_entropy(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+) -> Any:
+    """−t·log p − (1 − t)·log(1 − p), for probabilities p.
+
+    Logarithms are cut at −100, with gradient 0 beyond.
+
+    From logits use :func:`binary_cross_entropy_with_logits`, which loses nothing near 0 and 1.
+
+    Raises
+    ------
+    ShapeError
+        Shapes differ, even where they would broadcast.
+    ArgumentError
+        An input outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.nn.functional.binary_cross_entropy(tg.tensor([0.5]), np.array([1.0]))
+    tensor(0.69314718)
+    """
+    input, target = _same_shape("binary_cross_entropy", input, target)
+    if np.any(input < 0) or np.any(input > 1):
+        raise ArgumentError(
+            "binary_cross_entropy: inputs are probabilities, from 0 to 1; received others. "
+            "For logits use binary_cross_entropy_with_logits"
+        )
+    smallest = math.exp(-100)
+    hit, miss = log(clip(input, smallest)), log(clip(1 - input, smallest))
+    losses = -(target * hit + (1 - target) * miss)
+    return _reduce(losses if weight is None else losses * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Any:
     """Cross-entropy of sigmoid(input) with a target probability, elementwise.
 
     Parameters
     ----------
-    input, target : Tensor or ndarray
+    input, target : Tensor or array
         Logits, and probabilities of the same shape.
+    weight : array_like, optional
+        Of each element; broadcasts.
     reduction : {"mean", "sum", "none"}
+    pos_weight : array_like, optional
+        Of the positive class; broadcasts.
 
     Raises
     ------
@@ -110,5 +689,39 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "
     >>> tg.nn.functional.binary_cross_entropy_with_logits(tg.tensor([0.0]), np.array([1.0]))
     tensor(0.69314718)
     """
-    _same_shape("binary_cross_entropy_with_logits", input, target)
-    return _reduce(sigmoid_binary_cross_entropy(input, target), reduction)
+    input, target = _same_shape("binary_cross_entropy_with_logits", input, target)
+    losses = sigmoid_binary_cross_entropy(input, target)
+    if pos_weight is not None:  # −(w − 1)·t·log σ(x) more
+        losses = losses + (pos_weight - 1) * (target * activations.softplus(-input))
+    return _reduce(losses if weight is None else losses * weight, reduction)
+
+
+def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """Kullback–Leibler divergence t·(log t − input), elementwise; 0 where t is 0.
+
+    Parameters
+    ----------
+    input : Tensor or array
+        Log-probabilities.
+    target : Tensor or array
+        Probabilities of the same shape (log-probabilities if ``log_target``).
+    reduction : {"mean", "batchmean", "sum", "none"}
+        "batchmean", the divergence itself, divides the sum by the first length.
+    log_target : bool
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> p = np.array([[0.5, 0.5]])
+    >>> tg.nn.functional.kl_div(tg.tensor(np.log([[0.25, 0.75]])), p, reduction="batchmean")
+    tensor(0.14384104)
+    """
+    input, target = _same_shape("kl_div", input, target)
+    if log_target:
+        losses = np.exp(target) * (target - input)
+    else:
+        safe = where(target > 0, target, 1.0)
+        losses = target * (log(safe) - input)
+    if reduction == "batchmean":
+        return np.sum(losses) / np.shape(input)[0]
+    return _reduce(losses, reduction)

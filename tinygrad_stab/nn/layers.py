@@ -7,7 +7,8 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..ops.elementwise import relu, sigmoid, tanh
+from ..ops.activations import relu, sigmoid
+from ..ops.elementwise import tanh
 from ..ops.fused import linear
 from . import init
 from .module import Module

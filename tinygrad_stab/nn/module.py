@@ -1,6 +1,7 @@
 """Module: parameters and sub-modules found by walking attributes, and named by their path."""
 
 from collections.abc import Iterator, Mapping
+from reprlib import recursive_repr
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of every parameter's value, by path."""
-        return {name: tensor._data.copy() for name, tensor in self.named_parameters()}
+        return {name: tensor._value.copy() for name, tensor in self.named_parameters()}
 
     def load_state_dict(
         self, state: Mapping[str, Any], strict: bool = True
@@ -119,7 +120,7 @@ class Module:
         parameters = dict(self.named_parameters())
         missing = [name for name in parameters if name not in state]
         unexpected = [name for name in state if name not in parameters]
-        arrays = {name: np.asarray(state[name]) for name in parameters if name in state}
+        arrays = {name: Tensor(state[name])._value for name in parameters if name in state}
         problems = [
             f"{name} has shape {array.shape}, the parameter {parameters[name].shape}"
             for name, array in arrays.items()
@@ -146,6 +147,7 @@ class Module:
         """What stands between the parentheses of the ``repr`` of a layer."""
         return ""
 
+    @recursive_repr("…")
     def __repr__(self) -> str:
         inside = [
             f"({path}): " + repr(module).replace("\n", "\n  ")
@@ -177,22 +179,26 @@ class Sequential(Module):
                     f"For a function, use its layer (tg.nn.ReLU() for tg.relu)"
                 )
             setattr(self, str(i), module)
-        self._chain = modules
 
     def forward(self, x: Any) -> Any:
         """Apply each module to the output of the one before it."""
-        for module in self._chain:
+        for module in self.chain:
             x = module(x)
         return x
 
+    @property
+    def chain(self) -> list[Module]:
+        """The modules, in the order in which they are applied."""
+        return [value for value in vars(self).values() if isinstance(value, Module)]
+
     def __len__(self) -> int:
-        return len(self._chain)
+        return len(self.chain)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._chain[index]
+        return self.chain[index]
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(self._chain)
+        return iter(self.chain)
 
 
 class Residual(Module):
@@ -239,10 +245,10 @@ def _children(holder: Any, kind: type) -> Iterator[tuple[str, Any]]:
     elif isinstance(holder, list | tuple):
         items = list(enumerate(holder))
     else:
-        items = [(k, v) for k, v in vars(holder).items() if not k.startswith("_")]
+        items = list(vars(holder).items())
     for key, value in items:
-        if isinstance(value, kind):
-            yield str(key), value
+        if isinstance(value, kind) and getattr(value, "op", None) is None:
+            yield str(key), value  # a result that is kept in an attribute is no parameter
         elif isinstance(value, list | tuple | Mapping):
             for path, inner in _children(value, kind):
                 yield f"{key}.{path}", inner
@@ -251,18 +257,28 @@ def _children(holder: Any, kind: type) -> Iterator[tuple[str, Any]]:
 def _walk(root: Module, kind: type) -> Iterator[tuple[str, Any]]:
     """Everything of a kind in a tree of modules, each object once, with its path from the root."""
     seen: set[int] = set()
+    paths: set[str] = set()
+
+    def named(path: str, value: Any) -> tuple[str, Any]:
+        if path in paths:
+            raise ArgumentError(
+                f"{type(root).__name__}: every path names one thing; {path!r} names two. Rename "
+                f"an attribute or a key"
+            )
+        paths.add(path)
+        return path, value
 
     def visit(module: Module, prefix: str) -> Iterator[tuple[str, Any]]:
         if id(module) in seen:
             return
         seen.add(id(module))
         if kind is Module:
-            yield prefix.rstrip("."), module
+            yield named(prefix.removesuffix("."), module)
         else:
             for path, value in _children(module, kind):
                 if id(value) not in seen:
                     seen.add(id(value))
-                    yield prefix + path, value
+                    yield named(prefix + path, value)
         for path, child in _children(module, Module):
             yield from visit(child, f"{prefix}{path}.")
 

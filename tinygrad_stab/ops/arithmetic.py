@@ -4,8 +4,11 @@ Arguments broadcast as in NumPy; the engine sums a gradient back to its argument
 rule here deals with that.
 """
 
+from typing import Any
+
 import numpy as np
 
+from ..core.operand import implements
 from ..core.primitive import primitive
 from ..domain import POSITIVE, REALS, Interval, Kink
 
@@ -113,6 +116,8 @@ def _power_forward(x, y):
 def _power_x(g, out, x, y):
     # Exponent y − 1, but 0 where y = 0: the derivative of a constant is 0 also at x = 0,
     # where 0·0⁻¹ would be NaN.
+    if isinstance(y, bool) or getattr(y, "dtype", None) == np.bool_:
+        y = y * 1  # NumPy does not subtract bools
     return g * y * x ** (y - (y != 0))
 
 
@@ -182,7 +187,177 @@ minimum = primitive(
     numpy=np.minimum,
 )
 
-# Comparisons have no rules: what they return are plain arrays of bools, constants to a graph.
+
+def _or_missing(chosen, other):
+    """Chosen, or with a NaN beside it."""
+    return np.logical_or(chosen, np.isnan(other))
+
+
+fmax = primitive(
+    "fmax",
+    np.fmax,
+    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x > y, y)),
+    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x < y, x)),
+    doc="""
+    The larger of two, elementwise; where one is NaN, the other.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.fmax([1.0, np.nan], 0.0)
+    array([1., 0.])
+    """,
+    kinks=[Kink(_tie, "a tie shares the gradient equally", (1.0, 1.0), (0.5, 0.5))],
+    analytic=False,
+    numpy=np.fmax,
+)
+
+fmin = primitive(
+    "fmin",
+    np.fmin,
+    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x < y, y)),
+    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x > y, x)),
+    doc="""
+    The smaller of two, elementwise; where one is NaN, the other.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.fmin([1.0, np.nan], 0.0)
+    array([0., 0.])
+    """,
+    kinks=[Kink(_tie, "a tie shares the gradient equally", (1.0, 1.0), (0.5, 0.5))],
+    analytic=False,
+    numpy=np.fmin,
+)
+
+
+@implements(np.float_power)
+def float_power(x: Any, y: Any) -> Any:
+    """Power in float64 at least, elementwise: x^y.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.float_power(tg.tensor([2.0], dtype=np.float32), 3)
+    tensor([8.])
+    """
+    wide = np.result_type(x.dtype, np.float64)
+    return power(x if x.dtype == wide else x.astype(wide), y)
+
+
+remainder = primitive(
+    "remainder",
+    np.remainder,
+    lambda g, out, x, y: g,
+    lambda g, out, x, y: -g * np.floor(x / y),
+    doc="""
+    x − y·⌊x/y⌋, elementwise, with the sign of y: what ``%`` gives.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.remainder([5.0, -1.0], 3.0)
+    array([2., 2.])
+    """,
+    domain=(REALS, POSITIVE),
+    kinks=[
+        Kink(
+            lambda x, y: x / y - np.round(x / y),
+            "at a jump the derivatives are those to the right: 1 and −⌊x/y⌋",
+            (4.0, 2.0),
+            (1.0, -2.0),
+        )
+    ],
+    analytic=False,
+    numpy=np.remainder,
+    operator="%",
+)
+
+copysign = primitive(
+    "copysign",
+    np.copysign,
+    lambda g, out, x, y: g * (np.sign(x) * np.copysign(1, y)),
+    lambda g, out, x, y: g * 0,
+    doc="""
+    |x| with the sign of y, elementwise; constant in y on each side of 0.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.copysign([1.0, -2.0], -0.0)
+    array([-1., -2.])
+    """,
+    kinks=[Kink(lambda x, y: x * y, "0 at x = 0, and in y everywhere", (0.0, 0.0), (0.0, 0.0))],
+    analytic=False,
+    numpy=np.copysign,
+)
+
+
+def _nonzero(r):
+    """A distance, or 1 where it is 0, so that 0/0 becomes 0."""
+    return np.where(r == 0, 1, r)
+
+
+def _arctan2_y(g, out, y, x):
+    r = _nonzero(np.hypot(x, y))
+    return g * (x / r / r)
+
+
+def _arctan2_x(g, out, y, x):
+    r = _nonzero(np.hypot(x, y))
+    return -g * (y / r / r)
+
+
+arctan2 = primitive(
+    "arctan2",
+    np.arctan2,
+    _arctan2_y,
+    _arctan2_x,
+    doc="""
+    Angle of the point (x, y) in (−π, π], elementwise; arguments in the order y, x, as NumPy.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.arctan2([0.0, 1.0], [1.0, 0.0])
+    array([0.        , 1.57079633])
+    """,
+    domain=(REALS, POSITIVE),
+    kinks=[Kink(lambda y, x: np.hypot(x, y), "0 at the origin", (0.0, 0.0), (0.0, 0.0))],
+    analytic=False,
+    numpy=np.arctan2,
+)
+
+hypot = primitive(
+    "hypot",
+    np.hypot,
+    lambda g, out, x, y: g * (x / _nonzero(out)),
+    lambda g, out, x, y: g * (y / _nonzero(out)),
+    doc="""
+    √(x² + y²), elementwise, without overflow.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.hypot([3.0, 3e200], [4.0, 4e200])
+    array([5.e+000, 5.e+200])
+    """,
+    domain=(REALS, POSITIVE),
+    kinks=[Kink(lambda x, y: np.hypot(x, y), "0 at the origin, as norm", (0.0, 0.0), (0.0, 0.0))],
+    analytic=False,
+    numpy=np.hypot,
+)
+
+
+def _finite_top(out):
+    """The logarithm of a sum, or 0 where that is −inf: then all shares are e^−inf = 0."""
+    return np.where(out == -np.inf, 0, out)
+
+
+logaddexp = primitive(
+    "logaddexp",
+    np.logaddexp,
+    lambda g, out, x, y: g * np.exp(x - _finite_top(out)),
+    lambda g, out, x, y: g * np.exp(y - _finite_top(out)),
+    doc="""
+    log(e^x + e^y), elementwise, without overflow; each derivative is that term's share.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.logaddexp([0.0, 1000.0], [0.0, 1000.0])
+    array([6.93147181e-01, 1.00069315e+03])
+    """,
+    analytic=False,
+    numpy=np.logaddexp,
+)
+
+# Comparisons and tests have no rules: they return plain arrays of bools, constants to a graph.
 less = primitive("less", np.less, doc="x < y, elementwise.", numpy=np.less, operator="<")
 less_equal = primitive(
     "less_equal", np.less_equal, doc="x ≤ y, elementwise.", numpy=np.less_equal, operator="<="
@@ -201,3 +376,12 @@ equal = primitive("equal", np.equal, doc="x = y, elementwise.", numpy=np.equal, 
 not_equal = primitive(
     "not_equal", np.not_equal, doc="x ≠ y, elementwise.", numpy=np.not_equal, operator="!="
 )
+logical_and = primitive(
+    "logical_and", np.logical_and, doc="x and y, elementwise.", numpy=np.logical_and
+)
+logical_or = primitive("logical_or", np.logical_or, doc="x or y, elementwise.", numpy=np.logical_or)
+isnan = primitive("isnan", np.isnan, doc="Whether x is NaN, elementwise.", numpy=np.isnan)
+isfinite = primitive(
+    "isfinite", np.isfinite, doc="Neither NaN nor ±inf, elementwise.", numpy=np.isfinite
+)
+isinf = primitive("isinf", np.isinf, doc="Whether x is ±inf, elementwise.", numpy=np.isinf)

@@ -3,6 +3,7 @@
 These are ordinary records with longer rules.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ..core.primitive import primitive
 from ..domain import PROBABILITY, REALS, Integers, case
 from ..errors import DtypeError, IndexingError, ShapeError
-from .elementwise import sigmoid
+from .activations import sigmoid
 
 
 def _linear_forward(x, weight, bias=None):
@@ -53,7 +54,7 @@ def _linear_bias(g, out, x, weight, bias=None):
 
 def _rows(x):
     """All leading axes as one: a batch of rows."""
-    return np.reshape(x, (-1, x.shape[-1]))
+    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 @lru_cache
@@ -92,21 +93,77 @@ linear = primitive(
 )
 
 
-def _log_softmax(z):
-    z = z - np.max(z.real, axis=-1, keepdims=True)
-    return z - np.log(np.sum(np.exp(z), axis=-1, keepdims=True))
+def _log_softmax_forward(x, axis=-1):
+    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
+    x = x - np.where(np.isfinite(top), top, 0)
+    return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
 
 
-def _softmax(z):
-    e = np.exp(z - np.max(z, axis=-1, keepdims=True))
-    return e / np.sum(e, axis=-1, keepdims=True)
+log_softmax = primitive(
+    "log_softmax",
+    _log_softmax_forward,
+    lambda g, out, x, axis=-1: g - np.exp(out) * np.sum(g, axis=axis, keepdims=True),
+    doc="""
+    log(softmax(x)) along an axis, exact where the softmax itself underflows; −inf masks.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.log_softmax([1000.0, 0.0])
+    array([    0., -1000.])
+    """,
+    cases=(case((3, 4)), case((3, 4), axis=0), case((4,)), case((0, 4))),
+    method=True,
+)
 
 
-def _probabilities(target, logits):
-    """The target as a distribution over the classes."""
-    if target.ndim == logits.ndim:
-        return target
-    return np.expand_dims(target, -1) == np.arange(logits.shape[-1])
+def _softmax_forward(x, axis=-1):
+    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
+    e = np.exp(x - np.where(np.isfinite(top), top, 0))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+softmax = primitive(
+    "softmax",
+    _softmax_forward,
+    lambda g, out, x, axis=-1: out * (g - np.sum(g * out, axis=axis, keepdims=True)),
+    doc="""
+    e^x/Σ e^x along an axis: positive numbers that sum to 1; −inf masks.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.softmax([1000.0, 1000.0, -np.inf])
+    array([0.5, 0.5, 0. ])
+    """,
+    cases=(case((3, 4)), case((3, 4), axis=0), case((4,)), case((0, 4))),
+    method=True,
+)
+
+
+def _standardize_forward(x, axis, eps=1e-5):
+    d = x - np.mean(x, axis=axis, keepdims=True)
+    return d / np.sqrt(np.mean(d * d, axis=axis, keepdims=True) + eps)
+
+
+def _standardize_rule(g, out, x, axis, eps=1e-5):
+    # What a common shift or a common scale of x would change, normalisation takes out again.
+    g = g - np.mean(g, axis=axis, keepdims=True) - out * np.mean(g * out, axis=axis, keepdims=True)
+    return g / np.sqrt(np.var(x, axis=axis, keepdims=True) + eps)
+
+
+standardize = primitive(
+    "standardize",
+    _standardize_forward,
+    _standardize_rule,
+    doc="""
+    (x − mean)/√(variance + eps) over the given axes: the core of batch, layer and group norm.
+
+    With g = ∂L/∂out: ∂L/∂x = (g − mean(g) − out·mean(g·out))/√(variance + eps) (Ioffe & Szegedy
+    2015, §3). eps keeps a constant row finite.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.standardize([1.0, 3.0], axis=0, eps=0.0)
+    array([-1.,  1.])
+    """,
+    cases=(case((3, 4), axis=-1), case((5, 3), axis=0), case((4, 3, 2), axis=(0, 2), eps=0.1)),
+)
 
 
 def _softmax_cross_entropy_forward(logits, target):
@@ -117,7 +174,7 @@ def _softmax_cross_entropy_forward(logits, target):
             f"Is an axis of length 1 too many, or one of them not the batch that goes with it?"
         )
     if target.ndim == logits.ndim:
-        return -np.sum(target * _log_softmax(logits), axis=-1)
+        return -np.sum(target * _log_softmax_forward(logits), axis=-1)
     if target.dtype.kind not in "iu":
         raise DtypeError(
             f"softmax_cross_entropy: classes are integers (target: {target.dtype} of shape "
@@ -130,22 +187,21 @@ def _softmax_cross_entropy_forward(logits, target):
             f"has columns; target holds {target.min()} to {target.max()}. "
             f"Count classes from 0, or widen the last layer"
         )
-    picked = np.take_along_axis(_log_softmax(logits), np.expand_dims(target, -1), axis=-1)
+    picked = np.take_along_axis(_log_softmax_forward(logits), np.expand_dims(target, -1), axis=-1)
     return -picked[..., 0]
 
 
 def _cross_entropy_logits(g, out, logits, target):
-    rest = _softmax(logits)
-    target = _probabilities(target, logits)
-    if target.dtype.kind == "f":  # a distribution need not sum to 1
-        rest = rest * np.sum(target, axis=-1, keepdims=True)
-    return np.expand_dims(g, -1) * (rest - target)
+    p = softmax(logits)
+    if target.ndim == logits.ndim:  # a distribution, which need not sum to 1
+        p = p * np.sum(target, axis=-1, keepdims=True)
+    else:
+        target = np.expand_dims(target, -1) == np.arange(logits.shape[-1])
+    return np.expand_dims(g, -1) * (p - target)
 
 
 def _cross_entropy_target(g, out, logits, target):
-    shifted = logits - np.max(logits, axis=-1, keepdims=True)
-    log_total = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
-    return np.expand_dims(g, -1) * (log_total - shifted)
+    return np.expand_dims(g, -1) * -log_softmax(logits)
 
 
 softmax_cross_entropy = primitive(

@@ -4,19 +4,23 @@ All of these are linear, so each rule is the transposed map: what spread a numbe
 gradient, what picked a number puts its gradient back.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 
 from ..core.operand import Operand, implements
 from ..core.primitive import primitive
 from ..domain import case
-from ..errors import DtypeError
+from ..errors import ArgumentError, DtypeError, ShapeError
 
 
 def _several(numpy_function):
     """As a method, with the shape or axes as one tuple or as several integers."""
 
     def method(x, *items, **params):
-        return numpy_function(x, *items, **params) if len(items) < 2 else numpy_function(x, items)
+        return numpy_function(x, *(items if len(items) < 2 else [items]), **params)
 
     return method
 
@@ -137,6 +141,8 @@ expand_dims = primitive(
 
 def _scatter_forward(x, index, shape):
     out = np.zeros(shape, x.dtype)
+    if out[index].shape != x.shape:
+        raise ValueError("x does not fit")
     if _is_basic(index):
         out[index] = x
     else:
@@ -149,7 +155,9 @@ def _frozen(index):
     if isinstance(index, tuple):
         return tuple(map(_frozen, index))
     if isinstance(index, Operand):
-        index = index._data
+        index = index._value
+    if isinstance(index, list) and not index:
+        return np.zeros(0, int)  # an empty list picks nothing, though its numbers are floats
     return np.array(index) if isinstance(index, np.ndarray | list) else index
 
 
@@ -246,14 +254,15 @@ _concatenate = primitive(
 
 
 @implements(np.concatenate)
-def concatenate(arrays, axis=0):
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
     """Join arrays along an axis that they have.
 
     Parameters
     ----------
     arrays : sequence of arrays or tensors
         Of the same shape but for ``axis``.
-    axis : int
+    axis : int or None
+        None: all elements of each, in one axis.
 
     Returns
     -------
@@ -265,6 +274,8 @@ def concatenate(arrays, axis=0):
     >>> tg.concatenate([[1.0], [2.0, 3.0]])
     array([1., 2., 3.])
     """
+    if axis is None:
+        arrays, axis = [ravel(a) for a in arrays], 0
     return _concatenate(*arrays, axis=axis)
 
 
@@ -280,7 +291,7 @@ _stack = primitive(
 
 
 @implements(np.stack)
-def stack(arrays, axis=0):
+def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     """Join arrays of one shape along a new axis.
 
     Parameters
@@ -326,3 +337,238 @@ astype = primitive(
     analytic=False,  # a cast of complex to real would drop the imaginary part
     method=True,
 )
+
+
+# --- compositions
+
+
+@implements(np.ravel, method=True)
+def ravel(x: Any) -> Any:
+    """All elements in one axis, row by row.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.ravel(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([1., 2., 3., 4.])
+    """
+    return reshape(x, (np.size(x),))
+
+
+@implements(np.moveaxis)
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """Axes moved to other places; the others keep their order.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.moveaxis(tg.tensor(np.zeros((2, 3, 4))), 0, -1).shape
+    (3, 4, 2)
+    """
+    return transpose(x, _moved(np.ndim(x), source, destination))
+
+
+def _moved(ndim: int, source: Any, destination: Any) -> tuple[int, ...]:
+    """The order of axes that moveaxis makes, found by moving the axes of an empty array."""
+    return tuple(np.moveaxis(np.empty(range(ndim), bool), source, destination).shape)
+
+
+@implements(np.squeeze, method=True)
+def squeeze(x: Any, axis: Any = None) -> Any:
+    """Without the axes of length 1, or without those given, which must have it.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.squeeze(tg.tensor(np.zeros((1, 3, 1))), axis=0).shape
+    (3, 1)
+    """
+    shape = np.shape(x)
+    axes = range(len(shape)) if axis is None else [a % len(shape) for a in np.atleast_1d(axis)]
+    if axis is not None and any(shape[a] != 1 for a in axes):
+        raise ShapeError(
+            f"squeeze: an axis to leave out has length 1; x has the shape {shape}, axis={axis}. "
+            f"Use indexing or a reduction for another"
+        )
+    return reshape(x, tuple(n for i, n in enumerate(shape) if n != 1 or i not in axes))
+
+
+@implements(np.flip)
+def flip(x: Any, axis: Any = None) -> Any:
+    """Elements in reverse order along the given axes (None: all).
+
+    >>> import tinygrad_stab as tg
+    >>> tg.flip(tg.tensor([1.0, 2.0, 3.0]))
+    tensor([3., 2., 1.])
+    """
+    axes = range(np.ndim(x)) if axis is None else np.atleast_1d(axis)
+    index = [slice(None)] * np.ndim(x)
+    for a in axes:
+        index[a] = slice(None, None, -1)
+    return getitem(x, tuple(index))
+
+
+roll = primitive(
+    "roll",
+    lambda x, shift, axis=None: np.roll(x, shift, axis),
+    lambda g, out, x, shift, axis=None: np.roll(
+        g, tuple(-s for s in shift) if isinstance(shift, tuple) else -shift, axis
+    ),
+    doc="""
+    Elements shifted along an axis (None: all, row by row); what falls off comes in again.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.roll([1.0, 2.0, 3.0], 1)
+    array([3., 1., 2.])
+    """,
+    cases=(case((3, 4), shift=1), case((3, 4), shift=(1, -2), axis=(0, 1)), case((0, 2), shift=1)),
+    numpy=np.roll,
+    expects="shift and axis must be an integer each, or tuples of one length. Count them",
+)
+
+
+@implements(np.tile)
+def tile(x: Any, reps: Any) -> Any:
+    """The whole array repeated along each axis.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.tile(tg.tensor([1.0, 2.0]), 2)
+    tensor([1., 2., 1., 2.])
+    """
+    reps = tuple(int(r) for r in np.atleast_1d(reps))
+    shape = (1,) * (len(reps) - np.ndim(x)) + np.shape(x)
+    reps = (1,) * (len(shape) - len(reps)) + reps
+    # Each axis as a pair: which copy, which element.
+    pairs = reshape(x, tuple(k for n in shape for k in (1, n)))
+    copies = broadcast_to(pairs, tuple(k for r, n in zip(reps, shape, strict=True) for k in (r, n)))
+    return reshape(copies, tuple(r * n for r, n in zip(reps, shape, strict=True)))
+
+
+@implements(np.repeat, method=True)
+def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
+    """Each element repeated in its place, all as often or each as it says.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.repeat(tg.tensor([1.0, 2.0]), [1, 3])
+    tensor([1., 2., 2., 2.])
+    """
+    if axis is None:
+        x, axis = ravel(x), 0
+    return take(x, np.repeat(np.arange(np.shape(x)[axis]), repeats), axis)
+
+
+@implements(np.split)
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """Parts along an axis: so many equal ones, or cut at the given indices.
+
+    >>> import tinygrad_stab as tg
+    >>> tg.split(tg.tensor([1.0, 2.0, 3.0, 4.0]), 2)
+    [tensor([1., 2.]), tensor([3., 4.])]
+    """
+    length = np.shape(x)[axis]
+    if isinstance(indices_or_sections, int | np.integer):
+        if length % indices_or_sections:
+            raise ShapeError(
+                f"split: equal parts must fit; {length} elements along axis {axis} do not make "
+                f"{indices_or_sections} parts. Pass the indices to cut at"
+            )
+        cuts = list(range(0, length + 1, length // indices_or_sections))
+    else:
+        cuts = [0, *indices_or_sections, length]
+    return [
+        getitem(x, (slice(None),) * (axis % np.ndim(x)) + (slice(a, b),)) for a, b in pairwise(cuts)
+    ]
+
+
+@implements(np.pad)
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:
+    """Elements added before and after along each axis.
+
+    Parameters
+    ----------
+    x : Tensor or array
+    pad_width : int, pair, or one pair an axis
+        How many before and after, as NumPy's.
+    mode : {"constant", "edge", "reflect", "symmetric", "wrap"}
+    constant_values : float
+        For "constant".
+
+    Examples
+    --------
+    >>> import tinygrad_stab as tg
+    >>> tg.pad(tg.tensor([1.0, 2.0, 3.0]), 1, mode="reflect")
+    tensor([2., 1., 2., 3., 2.])
+    """
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap"):
+        raise ArgumentError(
+            f"pad: mode is constant, edge, reflect, symmetric or wrap; received {mode!r}"
+        )
+    widths = np.broadcast_to(pad_width, (np.ndim(x), 2))
+    if mode != "constant":
+        for axis, width in enumerate(widths):
+            places: Any = np.arange(np.shape(x)[axis])
+            x = take(x, np.pad(places, width, mode=mode), axis)  # type: ignore[call-overload]
+        return x
+    shape = tuple(int(n + sum(w)) for n, w in zip(np.shape(x), widths, strict=True))
+    inside = tuple(
+        slice(int(w[0]), int(w[0]) + n) for n, w in zip(np.shape(x), widths, strict=True)
+    )
+    padded = scatter(x, inside, shape)
+    if constant_values == 0:
+        return padded
+    frame = np.full(shape, constant_values, x.dtype)
+    frame[inside] = 0
+    return padded + frame
+
+
+@implements(np.take, method=True)
+def take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """Elements along an axis by their indices (None: of all elements, row by row).
+
+    >>> import tinygrad_stab as tg
+    >>> tg.take(tg.tensor([1.0, 2.0, 3.0]), [2, 0])
+    tensor([3., 1.])
+    """
+    if axis is None:
+        x, axis = ravel(x), 0
+    return getitem(x, (slice(None),) * (axis % np.ndim(x)) + (np.asarray(indices),))
+
+
+def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
+    """An index that picks, along one axis, where ``index`` says, and its own place elsewhere."""
+    grid: list[Any] = list(np.indices(index.shape, sparse=True))
+    grid[axis] = index
+    return tuple(grid)
+
+
+@implements(np.take_along_axis)
+def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
+    """For each place of ``indices``, the element that it names along an axis.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.take_along_axis(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), np.array([[1], [0]]), axis=1)
+    tensor([[2.],
+            [3.]])
+    """
+    if axis is None:
+        x, axis = ravel(x), 0
+    index = np.asarray(indices)
+    shape = list(np.shape(x))  # along the other axes the index is repeated to x's lengths
+    shape[axis] = index.shape[axis]
+    return getitem(x, _grid(np.broadcast_to(index, shape), axis))
+
+
+def gather(input: Any, dim: int, index: Any) -> Any:
+    """PyTorch's name for :func:`take_along_axis`; ``index`` may be smaller along other axes.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.gather(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, np.array([[1, 1]]))
+    tensor([[2., 2.]])
+    """
+    return getitem(input, _grid(np.asarray(index), dim))
+
+
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
+    """``input`` with ``src`` added along an axis where ``index`` says; repeated places add up.
+
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> tg.scatter_add(tg.tensor([0.0, 0.0, 1.0]), 0, np.array([2, 2]), tg.tensor([3.0, 4.0]))
+    tensor([0., 0., 8.])
+    """
+    index = np.asarray(index)
+    region = getitem(src, tuple(slice(n) for n in index.shape))
+    return input + scatter(region, _grid(index, dim), np.shape(input))

@@ -94,6 +94,5 @@ def _norm(grads: list[np.ndarray], order: float) -> float:
         largest = float(np.max([np.max(np.abs(v)) for v in flat], initial=0.0))
         if order == math.inf or largest == 0 or not math.isfinite(largest):
             return largest
-        return largest * sum(float(np.sum(np.abs(v / largest) ** order)) for v in flat) ** (
-            1 / order
-        )
+        total = np.sum([np.sum(np.abs(v / largest) ** order) for v in flat])
+        return float(largest * total ** (1 / order))

@@ -107,11 +107,11 @@ class SGD(Optimizer):
                 continue
             g = p.grad
             if self.weight_decay:
-                g = g + self.weight_decay * p._data
+                g = g + self.weight_decay * p._value
             if self.momentum:
                 v = self._velocity.get(p)
                 if v is None:
-                    v = self._velocity[p] = g.copy()
+                    v = self._velocity[p] = np.array(g)
                 else:
                     v *= self.momentum
                     v += (1 - self.dampening) * g

@@ -1,0 +1,318 @@
+"""Faults that were found once, each as the smallest program that shows it."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import tinygrad_stab as tg
+from tinygrad_stab import nn
+from tinygrad_stab.errors import ArgumentError, DtypeError, GraphError, ShapeError, StabError
+
+F = nn.functional
+
+
+def leaf(data, **kwargs):
+    return tg.tensor(data, requires_grad=True, **kwargs)
+
+
+class TestSilentlyWrong:
+    def test_integer_distribution_as_target(self):
+        grads = []
+        for target in (np.array([[1, 1, 0]]), np.array([[1.0, 1.0, 0.0]])):
+            x = leaf([[1.0, 2.0, 3.0]])
+            F.cross_entropy(x, target).backward()
+            grads.append(x.grad)
+        np.testing.assert_array_equal(*grads)
+
+    def test_momentum_of_a_parameter_without_axes(self):
+        values = []
+        for shape in ((), (1,)):
+            p = leaf(np.ones(shape))
+            optimizer = tg.optim.SGD([p], lr=0.1, momentum=0.9, weight_decay=0.1)
+            for _ in range(4):
+                p.grad = np.ones(shape)
+                optimizer.step()
+            values.append(p.data.item())
+        assert values[0] == values[1] == pytest.approx(0.0197, abs=1e-4)
+
+    def test_unrecorded_results_have_memory_of_their_own(self):
+        x = leaf([1.0, 2.0])
+        loss = (x * x).sum()
+        with tg.no_grad():
+            v = x.reshape(2)
+        v[0] = 100.0
+        loss.backward()
+        np.testing.assert_array_equal(x.grad, [2.0, 4.0])
+        c = tg.tensor([1.0, 2.0])
+        y, w = c.reshape(2, 1), leaf([[1.0], [1.0]])
+        z = (w * y).sum()
+        c.data[0] = 100.0
+        z.backward()
+        np.testing.assert_array_equal(w.grad, [[1.0], [2.0]])
+        spread = np.broadcast_to(c, (2, 2))
+        spread.data += 1
+
+    def test_write_below_what_a_pullback_goes_through(self):
+        w = leaf([1.0, 2.0, 3.0])
+        v = w[:2]
+        _, pullback = tg.vjp(lambda x: (x * v).sum(), np.ones(2))
+        w.data[0] = 100.0
+        with pytest.raises(GraphError, match="written to"):
+            pullback(1.0)
+
+    def test_parameters_of_a_call_may_change_afterwards(self):
+        x, axes, index = leaf(np.ones((2, 3))), [1, 0], np.array([0, 1, 1])
+        y = np.transpose(x, axes)
+        z = tg.getitem(leaf([1.0, 2.0]), index)
+        axes.reverse()
+        index[:] = 0
+        y.backward(np.arange(6.0).reshape(3, 2))
+        np.testing.assert_array_equal(x.grad, np.arange(6.0).reshape(3, 2).T)
+        z.sum().backward()
+        np.testing.assert_array_equal(z.args[0].grad, [1, 2])
+
+    def test_reshape_with_an_order(self):
+        with pytest.raises(DtypeError, match="order by name"):
+            leaf(np.ones(6)).reshape(2, 3, order="F")
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda x: abs(x * (3 + 4j)).backward(),
+            lambda x: tg.grad(lambda y: abs(y * (3 + 4j)))(2.0),
+            lambda x: tg.grad(lambda y: y * 1j)(2.0),
+            lambda x: (x * 2).backward(1j),
+            lambda x: tg.tensor([1 + 2j], dtype=float),
+            lambda x: setattr(x, "data", 1j),
+            lambda x: x.__setitem__((), 1j),
+            lambda x: tg.jvp(np.sin, (1.0,), (1j,)),
+            lambda x: tg.vjp(np.sin, 1.0)[1](1j),
+        ],
+    )
+    def test_complex_numbers_are_never_cast_to_real(self, call):
+        x = leaf(2.0)
+        with pytest.raises(DtypeError):
+            call(x)
+        assert x.grad is None and x.item() == 2
+
+    @pytest.mark.parametrize("result", [None, "a", {"a": 1}])
+    def test_a_function_that_returns_no_number(self, result):
+        with pytest.raises(DtypeError, match="Is a return missing"):
+            tg.grad(lambda x: result)(1.0)
+
+    @pytest.mark.parametrize("argnums", [(0, 0), (0, -1)])
+    def test_the_same_argument_twice(self, argnums):
+        with pytest.raises(ArgumentError, match="each once"):
+            tg.grad(lambda x: x * x, argnums=argnums)(3.0)
+
+    def test_missing_arguments(self):
+        with pytest.raises(DtypeError, match=r"takes \(condition, x, y\)"):
+            np.where(leaf([1.0]))
+        with pytest.raises(DtypeError, match="at least the first 2"):
+            tg.linear(leaf(np.ones((2, 2))), bias=np.ones(2))
+
+    def test_masked_arrays_do_not_swallow_tensors(self):
+        with pytest.raises(DtypeError, match="never silently"):
+            np.ma.array([1.0, 2.0]) * leaf([1.0, 2.0])
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda: tg.tensor(None),
+            lambda: tg.tensor([1.0], dtype=object),
+            lambda: tg.tensor([1.0], dtype=str),
+            lambda: setattr(tg.tensor(1.0), "data", None),
+            lambda: tg.tensor([1.0]).__setitem__(0, None),
+        ],
+    )
+    def test_none_and_objects_are_no_numbers(self, call):
+        with pytest.raises(DtypeError, match="number"):
+            call()
+
+    def test_private_attributes_hold_parameters_too(self):
+        class Net(nn.Module):
+            def __init__(self):
+                self._inner = nn.Linear(2, 2)
+
+        assert [name for name, _ in Net().named_parameters()] == ["_inner.weight", "_inner.bias"]
+
+    def test_a_replaced_layer_is_the_one_that_runs(self):
+        net = nn.Sequential(nn.ReLU())
+        setattr(net, "0", nn.Tanh())
+        assert isinstance(net[0], nn.Tanh) and net(tg.tensor(-1.0)).item() < 0
+
+    def test_paths_that_collide(self):
+        class Net(nn.Module):
+            def __init__(self):
+                self.layers = {0: nn.Linear(1, 1), "0": nn.Linear(1, 1)}
+
+        with pytest.raises(ArgumentError, match=r"'layers.0.weight' names two"):
+            Net().state_dict()
+        a, b = leaf(1.0, name="a"), leaf(1.0, name="a#2")
+        c = leaf(1.0, name="a")
+        assert len(tg.inspection.intermediates(a * b * c)) == 5
+
+    def test_an_infinite_gradient_of_a_step_is_zero(self):
+        x = leaf([0.5])
+        np.floor(x).backward([np.inf])
+        np.testing.assert_array_equal(x.grad, [0.0])
+
+
+class TestHalfDone:
+    def test_loading_with_a_result_in_an_attribute(self):
+        class Net(nn.Module):
+            def __init__(self):
+                self.a, self.z = leaf(1.0), leaf(2.0)
+
+            def forward(self, x):
+                self.h = self.a * x
+                return self.h * self.z
+
+        net = Net()
+        net(3.0)
+        assert list(net.state_dict()) == ["a", "z"]
+        with pytest.raises(StabError):
+            net.load_state_dict({"a": 5.0, "z": [[1.0], [1.0, 2.0]]})
+        assert net.a.item() == 1
+
+    def test_a_gradient_that_does_not_fit_is_refused_when_assigned(self):
+        p = leaf([1.0])
+        with pytest.raises(ShapeError, match=r"grad: has the shape of its tensor, \(1,\)"):
+            p.grad = np.ones(3)
+        p.grad = [2]
+        assert p.grad.dtype == np.float64
+        shared = np.ones(1)
+        q = leaf([1.0])
+        p.grad = q.grad = shared
+        tg.optim.clip_grad_norm_([p, q], 0.1)
+        np.testing.assert_array_equal(shared, 1)
+
+    def test_pullbacks_do_not_share_memory(self):
+        w = leaf(1.0)
+        _, pullback = tg.vjp(lambda x, y: (x + y) + 0 * w, np.ones(2), np.ones(2))
+        a, b = pullback(np.ones(2))
+        assert a is not b
+
+    def test_an_unknown_operator_registers_nothing(self):
+        with pytest.raises(ArgumentError, match="an operator is one of"):
+            tg.primitive("users_odd", np.exp, lambda g, out, x: g, operator="??")
+        assert "users_odd" not in tg.REGISTRY
+
+    def test_an_unrecorded_result_does_not_hold_its_module(self):
+        class Net(nn.Module):
+            def forward(self, x):
+                self.last = x * 2.0
+                return self.last
+
+        gc.disable()
+        try:
+            net = Net()
+            with tg.no_grad():
+                net(leaf(1.0))
+            alive = weakref.ref(net)
+            del net
+            assert alive() is None
+        finally:
+            gc.enable()
+
+
+class TestBareErrors:
+    def test_no_features_at_all(self):
+        nn.Linear(3, 0)(np.ones((2, 2, 3))).sum().backward()
+        nn.Linear(0, 3)(np.ones((2, 2, 0))).sum().backward()
+
+    @pytest.mark.parametrize("reduce", [np.sum, np.max, np.min])
+    def test_axis_0_of_no_axes(self, reduce):
+        x = leaf(2.0)
+        reduce(x, axis=0).backward()  # NumPy takes it
+        assert x.grad == 1
+
+    def test_bools_as_exponents(self):
+        x = leaf([2.0, 3.0])
+        (x ** np.array([True, False])).sum().backward()
+        np.testing.assert_array_equal(x.grad, [1.0, 0.0])
+
+    def test_empty_lists_as_indices(self):
+        x = leaf(np.ones((2, 3)))
+        assert x[[]].shape == (0, 3) and x[[], 0].shape == (0,)
+
+    def test_integers_into_the_sigmoid(self):
+        assert tg.sigmoid(np.array([0, 0])).dtype == float and tg.sigmoid(0) == 0.5
+
+    def test_concatenate_everything(self):
+        x = leaf(np.ones((2, 2)))
+        np.concatenate([x, x], axis=None).sum().backward()
+        np.testing.assert_array_equal(x.grad, np.full((2, 2), 2.0))
+
+    def test_lists_and_numbers_as_arguments(self):
+        assert np.dot(leaf([1.0, 2.0]), [3.0, 4.0]).item() == 11
+        assert F.cross_entropy(leaf([1.0, 1.0]), 1).item() == pytest.approx(np.log(2))
+        assert F.mse_loss([1.0, 2.0], [1.0, 4.0]) == 2
+        with pytest.raises(ShapeError, match="bias needs one entry"):
+            tg.linear(leaf([1.0]), np.ones((2, 1)), 0.5)
+
+    def test_several_outputs_where_one_is_needed(self):
+        for call in (
+            lambda: tg.jvp(lambda x: (x, x), (1.0,), (1.0,)),
+            lambda: tg.jacobian(lambda x: (x, x))(1.0),
+        ):
+            with pytest.raises(ShapeError, match="must return one array; received 2"):
+                call()
+
+    def test_the_reason_is_the_one_that_holds(self):
+        with pytest.raises(ShapeError, match="Integers to negative integer powers"):
+            tg.tensor([1, 2]) ** -1
+
+    def test_tensor_has_no_subclasses(self):
+        with pytest.raises(DtypeError, match="Tensor: has no subclasses"):
+            type("Mine", (tg.Tensor,), {})
+
+    def test_numbers_too_large(self):
+        assert tg.optim.clip_grad_norm_([], 1.0, 0.001) == 0
+        p = leaf(np.ones(1000))
+        p.grad = np.ones(1000)
+        assert tg.optim.clip_grad_norm_([p], 1.0, norm_type=0.001) == np.inf
+        with pytest.raises(StabError, match=r"too large|out of bounds"):
+            tg.tensor([1], dtype=np.int8) + 1000
+
+    def test_size_along_an_axis(self):
+        assert np.size(leaf(np.ones((2, 3))), 1) == 3
+
+    def test_scatter_of_what_does_not_fit(self):
+        with pytest.raises(ShapeError, match="scatter: x must have the shape"):
+            tg.scatter(leaf([1.0]), slice(None), (3,))
+
+    def test_a_module_that_knows_its_parent(self):
+        net, child = nn.Sequential(), nn.ReLU()
+        net.child, child.parent = child, net
+        assert "…" in repr(net)
+
+    def test_one_no_grad_twice(self):
+        off = tg.no_grad()
+        for _ in range(2):
+            with off, off:
+                assert not (leaf(1.0) * 2).requires_grad
+            assert (leaf(1.0) * 2).requires_grad
+
+        @tg.no_grad()
+        def twice(x):
+            return x * 2
+
+        assert not twice(leaf(1.0)).requires_grad
+
+    def test_sigmoid_under_strict_floating_point(self):
+        with np.errstate(all="raise", under="ignore"):
+            assert tg.sigmoid(-1000.0) == 0
+
+
+class TestTypes:
+    def test_a_gradient_of_a_directional_derivative_is_an_array(self):
+        second = tg.grad(lambda v: tg.jvp(lambda y: y**3, (2.0,), (v,))[1])(1.0)
+        assert type(second) is np.ndarray and second == 12
+        _, pullback = tg.vjp(lambda y: y**3, 2.0)
+        assert type(tg.grad(lambda v: pullback(v)[0])(1.0)) is np.ndarray
+
+    def test_an_empty_jacobian_keeps_its_type(self):
+        assert tg.jacobian(lambda x: x[:0])(np.ones(3, np.float32)).dtype == np.float32
