@@ -28,7 +28,9 @@ class Call:
     def __init__(self, primitive, case, rng):
         self.primitive, self.params = primitive, case.params
         self.all = primitive.sample(case, rng)
-        domains = case.domain or primitive.domain * (len(self.all) if primitive.variadic else 1)
+        domains = case.domain or (
+            primitive.domain[:1] * len(self.all) if primitive.variadic else primitive.domain
+        )
         self.free = [
             i
             for i, domain in enumerate(domains[: len(self.all)])
@@ -238,7 +240,7 @@ def test_a_rule_of_the_wrong_shape_is_an_error_not_a_silent_sum():
 def test_an_argument_without_a_rule_may_not_require_grad():
     condition = tg.tensor([1.0, 0.0], requires_grad=True)
     x = tg.tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(tg.errors.DtypeError, match=r"condition has none. Pass condition.data"):
+    with pytest.raises(tg.errors.DtypeError, match=r"condition has none. Pass its .data"):
         tg.where(condition, x, 0.0).sum().backward()
 
 

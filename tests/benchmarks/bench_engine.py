@@ -38,7 +38,7 @@ def settled_allocator():
 def against(benchmark, request):
     """Time the engine under pytest-benchmark, and its ratio to the work by hand."""
 
-    def compare(engine, hand, rounds=40, calls=5):
+    def compare(engine, hand, rounds=40, calls=20):
         np.testing.assert_allclose(engine(), hand(), rtol=1e-9)
         pairs = []
         for _ in range(2 if benchmark.disabled else rounds):
@@ -53,7 +53,7 @@ def against(benchmark, request):
         ratio = float(np.median([b / a for a, b in pairs]))
         RATIOS[request.node.name] = (1e3 * by_hand, 1e3 * ours, ratio)
         benchmark.extra_info["ratio"] = ratio
-        benchmark.pedantic(engine, rounds=20, iterations=calls, warmup_rounds=2)
+        benchmark.pedantic(engine, rounds=10, iterations=calls, warmup_rounds=1)
 
     return compare
 
@@ -173,7 +173,7 @@ def test_784_256_128_10_relu(against):
         loss(model(x), labels).backward()
         return layers[0].weight.grad
 
-    against(engine, hand, rounds=30)
+    against(engine, hand, rounds=30, calls=10)
 
 
 @pytest.mark.parametrize("n", [1_000, 10_000, 100_000])

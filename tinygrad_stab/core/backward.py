@@ -49,9 +49,13 @@ def graph(*outputs: "Tensor") -> list["Tensor"]:
     stack: list[Any] = list(seen)
     while stack:
         node = stack.pop()
-        (results if node.op is not None else leaves).append(node)
+        if node.op is None:
+            leaves.append(node)
+            continue
+        results.append(node)
+        tensor = type(node)  # which has no subclasses
         for arg in node.args:
-            if isinstance(arg, Operand) and arg._requires_grad and arg not in seen:
+            if type(arg) is tensor and arg._requires_grad and arg not in seen:
                 seen.add(arg)
                 stack.append(arg)
     return sorted(leaves, key=_made_at) + sorted(results, key=_made_at)
@@ -106,35 +110,38 @@ def sweep(
             continue
         if kept is not None and node not in kept:
             del grads[node]
-        out: Any = node._value
-        args, params, stamp = node.values, node.params, node.stamp
-        rules, variadic = op.rules, op.variadic
+        params, stamp = node.params, node.stamp
+        seen: tuple[Any, ...] = (g, node._value, *node.values)  # what the rules are called with
         if differentiable:
-            out = node
-            args = [
-                a if isinstance(a, Operand) else v for a, v in zip(node.args, args, strict=True)
-            ]
-        for i, arg in enumerate(node.args):
-            if not isinstance(arg, Operand):
+            pairs = zip(node.args, node.values, strict=True)
+            seen = (g, node, *(a if isinstance(a, Operand) else v for a, v in pairs))
+        tensor = type(node)  # which has no subclasses
+        rules = op.rules if not op.variadic else op.rules_of_each(len(node.args))
+        for arg, rule in zip(node.args, rules, strict=False):
+            if type(arg) is not tensor:
                 continue
             if arg.stamp > stamp:
                 _check_unwritten(arg, node)
             if not (arg._requires_grad if wanted is None else arg in wanted):
                 continue
-            rule = (not variadic and rules[i]) or op.rule(i)
-            part = rule(g, out, *args, **params) if params else rule(g, out, *args)
+            if rule is None:
+                raise DtypeError(
+                    f"{op.name}: an argument that requires grad needs a rule; "
+                    f"{_name(arg, node)} has none. Pass its .data or .detach()"
+                )
+            part = rule(*seen, **params) if params else rule(*seen)
             value = arg._value
             if (
                 type(part) is not ndarray
                 or part.shape != value.shape
                 or part.dtype is not value.dtype
             ):
-                part = _fit(part, arg, node, i)
+                part = _fit(part, arg, node)
             if arg not in grads:
                 if (
                     arg.op is None
                     and type(part) is ndarray
-                    and (part.base is not None or part is g or _among(part, out, args, params))
+                    and (part.base is not None or _among(part, seen, params))
                 ):
                     part = part.copy()  # a leaf's gradient is its own: users write to it
                 grads[arg] = part
@@ -157,7 +164,14 @@ def _check_unwritten(arg: Any, node: "Tensor") -> None:
         )
 
 
-def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
+def _name(arg: Any, node: "Tensor") -> str:
+    """What an operation calls one of its arguments."""
+    op = cast("Primitive", node.op)
+    index = next(i for i, other in enumerate(node.args) if other is arg)
+    return f"array {index}" if op.variadic else op.arg_names[index]
+
+
+def _fit(part: Any, arg: Any, node: "Tensor") -> Any:
     """What a rule returned, as an array of its argument's shape and dtype.
 
     Along an axis on which the argument was repeated, each copy had a share: sum over it.
@@ -168,10 +182,9 @@ def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
         padded = (1,) * extra + shape
         fits = extra >= 0 and all(n in (1, m) for n, m in zip(padded, received, strict=True))
         if not (op.broadcasts and fits):
-            name = "each array" if op.variadic else op.arg_names[index]
             raise ShapeError(
-                f"{op.name}: the rule for {name} must give a gradient of the argument's shape "
-                f"{shape}; received {received}. Mend the rule"
+                f"{op.name}: the rule for {_name(arg, node)} must give a gradient of the "
+                f"argument's shape {shape}; received {received}. Mend the rule"
                 + ("" if op.broadcasts else ", or declare broadcasts=True if it repeats arguments")
             )
         repeated = tuple(i for i, n in enumerate(received) if n != padded[i] or i < extra)
@@ -186,11 +199,9 @@ def _fit(part: Any, arg: Any, node: "Tensor", index: int) -> Any:
     return np.asarray(part, arg.dtype)
 
 
-def _among(part: ndarray, out: Any, args: Iterable[Any], params: dict[str, Any]) -> bool:
+def _among(part: ndarray, seen: Iterable[Any], params: dict[str, Any]) -> bool:
     """Whether a rule returned one of the arrays that it was given."""
-    if part is out:
-        return True
-    for arg in args:
-        if part is arg:
+    for given in seen:
+        if part is given:
             return True
     return bool(params) and any(part is value for value in params.values())

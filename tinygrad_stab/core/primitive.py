@@ -116,13 +116,13 @@ class Primitive:
         self.arg_names = tuple(spoken[: len(rules)] if rules else spoken)
         # Of the arguments, the last may be left out if the rule has defaults for them.
         optional = [n for n in self.arg_names if n in signature and _has_default(signature[n])]
-        self.required = 0 if variadic else len(self.arg_names) - len(optional)
+        self.required = len(self.arg_names) - len(optional)
+        self.arity = -1 if variadic else len(self.arg_names)
         self.param_names = tuple(spoken[len(self.arg_names) :])
-        arity = 1 if variadic else len(self.arg_names)
         one = isinstance(domain, Domain)
-        self.domain: tuple[Any, ...] = (domain,) * arity if one else tuple(domain)
+        self.domain: tuple[Any, ...] = (domain,) * len(self.arg_names) if one else tuple(domain)
         self.kinks = tuple(kinks)
-        self.cases = elementwise_cases(arity) if cases is None else tuple(cases)
+        self.cases = elementwise_cases(self.arity) if cases is None else tuple(cases)
         self.analytic, self.variadic, self.operator = analytic, variadic, operator
         self.broadcasts = (cases is None and len(rules) > 1) if broadcasts is None else broadcasts
         self.expects = expects
@@ -153,7 +153,7 @@ class Primitive:
 
     def __call__(self, *args: Any, **params: Any) -> Any:
         """The operation on arrays, tensors or symbols; the result is of their kind."""
-        if params or not self.required <= len(args) <= len(self.arg_names):
+        if params or len(args) != self.arity:
             args, params = self._bind(args, params)
         for arg in args:
             if isinstance(arg, Operand):
@@ -180,20 +180,16 @@ class Primitive:
             )
         return refusal(self.name, expects, names, values, params, error)
 
-    def rule(self, index: int) -> Rule:
-        """The rule of an argument, also where one is shared by all; an error if it has none."""
-        rule = self.rules[0 if self.variadic else index]
-        if rule is None:
-            name = self.arg_names[index]
-            raise DtypeError(
-                f"{self.name}: an argument that requires grad needs a rule, and {name} has none. "
-                f"Pass {name}.data or {name}.detach()"
-            )
-        return partial(rule, index=index) if self.variadic else rule
+    def rules_of_each(self, count: int) -> Sequence[Rule | None]:
+        """The rule of each argument: of any number of them, if one is shared by all."""
+        if not self.variadic:
+            return self.rules[:count]
+        shared: Any = self.rules[0]
+        return [partial(shared, index=i) for i in range(count)]
 
     def sample(self, case: Case, rng: np.random.Generator) -> list[np.ndarray]:
         """Random arguments for one of its cases, off the kinks."""
-        domain = self.domain * len(case.shapes) if self.variadic else self.domain
+        domain = self.domain[:1] * len(case.shapes) if self.variadic else self.domain
         return sample(case, domain, self.kinks, rng)
 
     def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

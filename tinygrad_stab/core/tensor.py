@@ -88,7 +88,8 @@ class Tensor(Operand):
             kind = type(arg)
             if kind is Tensor:
                 values.append(arg._value)
-                requires_grad |= arg._requires_grad
+                if arg._requires_grad:
+                    requires_grad = True
             elif kind is ndarray and arg.dtype.kind in "fiubc":
                 values.append(arg)
             elif (kind is float or kind is int) and primitive.broadcasts:

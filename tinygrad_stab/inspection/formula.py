@@ -64,9 +64,9 @@ def formulas(
     g = Symbol("∂L/∂out", np.ones(out.shape))
     result = {}
     with np.errstate(all="ignore"):
-        for i, arg in enumerate(args):
-            if primitive.variadic or primitive.rules[i] is not None:
-                result[arg.name] = _part(primitive.rule(i)(g, out, *args, **case.params), 0)
+        for arg, rule in zip(args, primitive.rules_of_each(len(args)), strict=True):
+            if rule is not None:
+                result[arg.name] = _part(rule(g, out, *args, **case.params), 0)
     return result
 
 

@@ -79,7 +79,7 @@ class Module:
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():
-            parameter.grad = None
+            parameter._grad = None
 
     def train(self, mode: bool = True) -> "Module":
         """Switch this module and all inside to training (or, with False, to evaluation)."""

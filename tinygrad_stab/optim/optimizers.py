@@ -33,7 +33,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget all gradients; call it before each backward pass."""
         for p in self.params:
-            p.grad = None
+            p._grad = None
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
