@@ -13,7 +13,6 @@ from ..ops.fused import linear
 from . import init
 from .module import Module
 
-
 # A layer makes tensors whatever it is given, so it goes straight to their `apply`, which takes a
 # third less time than the general call of a primitive.
 _call: Any = Tensor.apply

@@ -198,17 +198,25 @@ std = primitive(
 )
 
 
-def _logsumexp_forward(x, axis=None, keepdims=False):
-    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
+def _exponentials(x, axis):
+    """e^(x − max) and max, which is 0 where all of x is −inf."""
+    top = np.max(x, axis=axis, keepdims=True) if x.size else 0
     top = np.where(np.isfinite(top), top, 0)
-    total = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return np.exp(x - top), top
+
+
+def _logsumexp_forward(x, axis=None, keepdims=False):
+    # The real part decides what is subtracted; for the complex step it is a constant.
+    _, top = _exponentials(x.real, axis)
+    with np.errstate(divide="ignore"):  # log 0 = −inf is the answer, not an accident
+        total = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     return total if keepdims else np.sum(total, axis=axis)  # drops the axes, of length 1
 
 
 def _logsumexp_rule(g, out, x, axis=None, keepdims=False):
-    total = _restore(out, x, axis, keepdims)
-    total = np.where(total == -np.inf, 0, total)  # then every share is e^−inf = 0
-    return _restore(g, x, axis, keepdims) * np.exp(x - total)
+    e, _ = _exponentials(x, axis)
+    total = np.sum(e, axis=axis, keepdims=True)
+    return _restore(g, x, axis, keepdims) * (e / np.where(total == 0, 1, total))
 
 
 logsumexp = primitive(
