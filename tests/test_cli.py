@@ -86,6 +86,27 @@ def test_an_existing_file_is_overwritten_only_by_force(option, tmp_path):
     assert b"precious" not in path.read_bytes()
 
 
+def test_ops_lists_every_operation_with_its_formulas(tmp_path):
+    import tinygrad_stab as tg
+
+    numbers = tmp_path / "ops.json"
+    assert run("ops", "--json", numbers).returncode == 0
+    records = json.loads(numbers.read_text(encoding="utf-8"))
+    assert set(records) == set(tg.REGISTRY) - {"users_cube", "softsign"}
+    assert records["tanh"]["gradients"] == {"x": "(1 − out·out)·∂L/∂out"}
+    markdown = run("ops", "--markdown").stdout.splitlines()
+    assert len(markdown) == len(records) + 2
+    assert {line.count("|") - line.count("\\|") for line in markdown} == {5}
+    table = run("ops", "sigmoid", COLUMNS="160").stdout
+    assert "(1 − out)·out·∂L/∂out" in table and "tanh" not in table
+
+
+@pytest.mark.parametrize("arguments", [["nothing-like-it"], ["exp", "--markdown"]])
+def test_ops_refuses(arguments):
+    result = run("ops", *arguments)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+
+
 def test_missing_data_exits_1_and_names_the_path(tmp_path):
     result = run("vanish", "--data", "mnist", TINYGRAD_STAB_DATA=str(tmp_path))
     assert result.returncode == 1

@@ -11,13 +11,17 @@ from typing import Annotated, Any
 
 try:
     import typer
+    from rich.box import SIMPLE
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 except ImportError:  # the engine alone is installed
     sys.exit("tinygrad-stab: the command line needs: pip install 'tinygrad_stab[lab]'")
 
 from .errors import ArgumentError, StabError
 from .experiments import vanishing
 from .experiments.output import check_output, write_json
+from .inspection.reference import reference, reference_markdown
 
 app = typer.Typer(
     name="tinygrad-stab",
@@ -104,6 +108,40 @@ def vanish(
         vanishing_view.plot(result, plot)
     if json is not None:
         write_json(json, result.to_dict())
+
+
+@app.command()
+def ops(
+    name: Annotated[str, typer.Argument(help="Only operations with this in their name.")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print all as Markdown.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all records.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """List the operations: the formula of each derivative, read off the code that computes it.
+
+    The domain is where tests draw arguments from; the last column says what is taken where there
+    is no derivative.
+    """
+    check_output(json, force)
+    if name and (markdown or json):
+        raise ArgumentError("ops: a NAME goes with the table; --markdown and --json give all")
+    if markdown:
+        print(reference_markdown(), end="")
+    if json is not None:
+        write_json(json, {op.name: op._asdict() for op in reference()})
+    if markdown or json is not None:
+        return
+    shown = [op for op in reference() if name in op.name]
+    if not shown:
+        raise ArgumentError(f"ops: no operation has {name!r} in its name; received NAME={name}")
+    table = Table(box=SIMPLE, pad_edge=False, header_style="bold", expand=True)
+    for heading, share in (("operation", 3), ("gradient", 6), ("domain", 2), ("at kinks", 3)):
+        table.add_column(heading, overflow="fold", ratio=share)
+    for op in shown:
+        formulas = "\n".join(f"∂L/∂{x} = {f}" for x, f in op.gradients.items())
+        cells = (op.call, formulas or "constant", op.domain, "\n".join(op.conventions))
+        table.add_row(*(Text(cell) for cell in cells))
+    Console().print(table)
 
 
 def main() -> None:

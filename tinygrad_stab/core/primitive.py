@@ -118,7 +118,10 @@ class Primitive:
         optional = [n for n in self.arg_names if n in signature and _has_default(signature[n])]
         self.required = len(self.arg_names) - len(optional)
         self.arity = -1 if variadic else len(self.arg_names)
-        self.param_names = tuple(spoken[len(self.arg_names) :])
+        # `index` tells a shared rule which argument is meant; it is no parameter of the operation.
+        self.param_names = tuple(
+            n for n in spoken[len(self.arg_names) :] if n != "index" or not variadic
+        )
         one = isinstance(domain, Domain)
         self.domain: tuple[Any, ...] = (domain,) * len(self.arg_names) if one else tuple(domain)
         self.kinks = tuple(kinks)

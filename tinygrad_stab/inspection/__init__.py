@@ -2,5 +2,13 @@
 
 from .formula import formula, formulas
 from .names import intermediates
+from .reference import Operation, reference, reference_markdown
 
-__all__ = ["formula", "formulas", "intermediates"]
+__all__ = [
+    "Operation",
+    "formula",
+    "formulas",
+    "intermediates",
+    "reference",
+    "reference_markdown",
+]

@@ -26,6 +26,7 @@ add = primitive(
     """,
     numpy=np.add,
     operator="+",
+    method=True,
 )
 
 subtract = primitive(
@@ -42,6 +43,7 @@ subtract = primitive(
     """,
     numpy=np.subtract,
     operator="-",
+    method=True,
 )
 
 multiply = primitive(
@@ -58,6 +60,7 @@ multiply = primitive(
     """,
     numpy=np.multiply,
     operator="*",
+    method=True,
 )
 
 divide = primitive(
@@ -75,6 +78,7 @@ divide = primitive(
     domain=(REALS, POSITIVE),
     numpy=np.divide,
     operator="/",
+    method=True,
 )
 
 negative = primitive(
@@ -90,6 +94,7 @@ negative = primitive(
     """,
     numpy=np.negative,
     operator="neg",
+    method=True,
 )
 
 positive = primitive(
@@ -105,6 +110,7 @@ positive = primitive(
     """,
     numpy=np.positive,
     operator="pos",
+    method=True,
 )
 
 
@@ -146,6 +152,7 @@ power = primitive(
     ],
     numpy=np.power,
     operator="**",
+    method=True,
 )
 
 
@@ -168,6 +175,7 @@ maximum = primitive(
     kinks=[Kink(_tie, "a tie shares the gradient equally", (1.0, 1.0), (0.5, 0.5))],
     analytic=False,
     numpy=np.maximum,
+    method=True,
 )
 
 minimum = primitive(
@@ -185,6 +193,7 @@ minimum = primitive(
     kinks=[Kink(_tie, "a tie shares the gradient equally", (1.0, 1.0), (0.5, 0.5))],
     analytic=False,
     numpy=np.minimum,
+    method=True,
 )
 
 
@@ -208,6 +217,7 @@ fmax = primitive(
     kinks=[Kink(_tie, "a tie shares the gradient equally", (1.0, 1.0), (0.5, 0.5))],
     analytic=False,
     numpy=np.fmax,
+    method=True,
 )
 
 fmin = primitive(
@@ -225,10 +235,11 @@ fmin = primitive(
     kinks=[Kink(_tie, "a tie shares the gradient equally", (1.0, 1.0), (0.5, 0.5))],
     analytic=False,
     numpy=np.fmin,
+    method=True,
 )
 
 
-@implements(np.float_power)
+@implements(np.float_power, method=True)
 def float_power(x: Any, y: Any) -> Any:
     """Power in float64 at least, elementwise: x^y.
 
@@ -264,6 +275,7 @@ remainder = primitive(
     analytic=False,
     numpy=np.remainder,
     operator="%",
+    method=True,
 )
 
 copysign = primitive(
@@ -281,6 +293,7 @@ copysign = primitive(
     kinks=[Kink(lambda x, y: x * y, "0 at x = 0, and in y everywhere", (0.0, 0.0), (0.0, 0.0))],
     analytic=False,
     numpy=np.copysign,
+    method=True,
 )
 
 
@@ -315,6 +328,7 @@ arctan2 = primitive(
     kinks=[Kink(lambda y, x: np.hypot(x, y), "0 at the origin", (0.0, 0.0), (0.0, 0.0))],
     analytic=False,
     numpy=np.arctan2,
+    method=True,
 )
 
 hypot = primitive(
@@ -333,6 +347,7 @@ hypot = primitive(
     kinks=[Kink(lambda x, y: np.hypot(x, y), "0 at the origin, as norm", (0.0, 0.0), (0.0, 0.0))],
     analytic=False,
     numpy=np.hypot,
+    method=True,
 )
 
 
@@ -355,15 +370,28 @@ logaddexp = primitive(
     """,
     analytic=False,
     numpy=np.logaddexp,
+    method=True,
 )
 
 # Comparisons and tests have no rules: they return plain arrays of bools, constants to a graph.
-less = primitive("less", np.less, doc="x < y, elementwise.", numpy=np.less, operator="<")
+less = primitive(
+    "less", np.less, doc="x < y, elementwise.", numpy=np.less, operator="<", method=True
+)
 less_equal = primitive(
-    "less_equal", np.less_equal, doc="x ≤ y, elementwise.", numpy=np.less_equal, operator="<="
+    "less_equal",
+    np.less_equal,
+    doc="x ≤ y, elementwise.",
+    numpy=np.less_equal,
+    operator="<=",
+    method=True,
 )
 greater = primitive(
-    "greater", np.greater, doc="x > y, elementwise.", numpy=np.greater, operator=">"
+    "greater",
+    np.greater,
+    doc="x > y, elementwise.",
+    numpy=np.greater,
+    operator=">",
+    method=True,
 )
 greater_equal = primitive(
     "greater_equal",
@@ -371,17 +399,39 @@ greater_equal = primitive(
     doc="x ≥ y, elementwise.",
     numpy=np.greater_equal,
     operator=">=",
+    method=True,
 )
-equal = primitive("equal", np.equal, doc="x = y, elementwise.", numpy=np.equal, operator="==")
+equal = primitive(
+    "equal", np.equal, doc="x = y, elementwise.", numpy=np.equal, operator="==", method=True
+)
 not_equal = primitive(
-    "not_equal", np.not_equal, doc="x ≠ y, elementwise.", numpy=np.not_equal, operator="!="
+    "not_equal",
+    np.not_equal,
+    doc="x ≠ y, elementwise.",
+    numpy=np.not_equal,
+    operator="!=",
+    method=True,
 )
 logical_and = primitive(
-    "logical_and", np.logical_and, doc="x and y, elementwise.", numpy=np.logical_and
+    "logical_and",
+    np.logical_and,
+    doc="x and y, elementwise.",
+    numpy=np.logical_and,
+    method=True,
 )
-logical_or = primitive("logical_or", np.logical_or, doc="x or y, elementwise.", numpy=np.logical_or)
-isnan = primitive("isnan", np.isnan, doc="Whether x is NaN, elementwise.", numpy=np.isnan)
+logical_or = primitive(
+    "logical_or", np.logical_or, doc="x or y, elementwise.", numpy=np.logical_or, method=True
+)
+isnan = primitive(
+    "isnan", np.isnan, doc="Whether x is NaN, elementwise.", numpy=np.isnan, method=True
+)
 isfinite = primitive(
-    "isfinite", np.isfinite, doc="Neither NaN nor ±inf, elementwise.", numpy=np.isfinite
+    "isfinite",
+    np.isfinite,
+    doc="Neither NaN nor ±inf, elementwise.",
+    numpy=np.isfinite,
+    method=True,
 )
-isinf = primitive("isinf", np.isinf, doc="Whether x is ±inf, elementwise.", numpy=np.isinf)
+isinf = primitive(
+    "isinf", np.isinf, doc="Whether x is ±inf, elementwise.", numpy=np.isinf, method=True
+)

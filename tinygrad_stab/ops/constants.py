@@ -32,8 +32,10 @@ def _constant(function: Callable[..., Any]) -> Callable[..., Any]:
 argmax = implements(np.argmax, method=True)(_constant(np.argmax))
 argmin = implements(np.argmin, method=True)(_constant(np.argmin))
 argsort = implements(np.argsort, method=True)(_constant(np.argsort))
+all = implements(np.all, method=True)(_constant(np.all))
+any = implements(np.any, method=True)(_constant(np.any))
 for _function in (
-    np.all, np.allclose, np.any, np.array_equal, np.array_repr, np.array_str, np.array2string,
+    np.allclose, np.array_equal, np.array_repr, np.array_str, np.array2string,
     np.count_nonzero, np.empty_like, np.floor_divide, np.full_like, np.isclose, np.iscomplexobj,
     np.isrealobj, np.logical_not, np.logical_xor, np.nonzero, np.ones_like, np.result_type,
     np.searchsorted, np.shares_memory, np.signbit, np.zeros_like,

@@ -437,6 +437,7 @@ sinc = primitive(
     array([1.        , 0.63661977])
     """,
     numpy=np.sinc,
+    method=True,
 )
 
 # --- steps: constant on each side, so the derivative is 0
@@ -614,6 +615,7 @@ nan_to_num = primitive(
     """,
     analytic=False,
     numpy=np.nan_to_num,
+    method=True,
 )
 
 

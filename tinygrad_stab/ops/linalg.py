@@ -74,6 +74,7 @@ matmul = primitive(
     operator="@",
     expects="x's last axis must be as long as y's last but one (its only one, if y is 1-d), with "
     "at least one axis each. Is a transpose (.T) missing?",
+    method=True,
 )
 
 
@@ -232,7 +233,7 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Any:
     return einsum(f"{''.join(x_labels)},{''.join(y_labels)}->{''.join(kept)}", x, y)
 
 
-@implements(np.inner)
+@implements(np.inner, method=True)
 def inner(x: Any, y: Any) -> Any:
     """Sum of products over the last axes of both; of scalars the product.
 
@@ -245,7 +246,7 @@ def inner(x: Any, y: Any) -> Any:
     return tensordot(x, y, axes=(-1, -1))
 
 
-@implements(np.outer)
+@implements(np.outer, method=True)
 def outer(x: Any, y: Any) -> Any:
     """All products of an element of x with one of y: shape (x.size, y.size).
 
@@ -292,7 +293,7 @@ def _lower(x: Any, k: int) -> np.ndarray:
     return np.tri(rows, columns, k, dtype=bool)
 
 
-@implements(np.tril)
+@implements(np.tril, method=True)
 def tril(x: Any, k: int = 0) -> Any:
     """The lower triangle of each matrix, up to the k-th diagonal; 0 above.
 
@@ -304,7 +305,7 @@ def tril(x: Any, k: int = 0) -> Any:
     return where(_lower(x, k), x, 0.0)
 
 
-@implements(np.triu)
+@implements(np.triu, method=True)
 def triu(x: Any, k: int = 0) -> Any:
     """The upper triangle of each matrix, from the k-th diagonal on; 0 below.
 
@@ -338,6 +339,7 @@ inv = primitive(
     cases=_SQUARES,
     numpy=np.linalg.inv,
     expects=_SQUARE,
+    method=True,
 )
 
 
@@ -361,6 +363,7 @@ det = primitive(
     cases=_SQUARES,
     numpy=np.linalg.det,
     expects=_SQUARE,
+    method=True,
 )
 
 _logabsdet = primitive(
@@ -382,7 +385,7 @@ class SlogdetResult(NamedTuple):
     logabsdet: Any
 
 
-@implements(np.linalg.slogdet)
+@implements(np.linalg.slogdet, method=True)
 def slogdet(x: Any) -> SlogdetResult:
     """Sign and log magnitude of the determinant of each matrix; neither over- nor underflows.
 
@@ -479,4 +482,5 @@ cholesky = primitive(
     analytic=False,
     numpy=np.linalg.cholesky,
     expects="x must be a stack of positive definite matrices. Add a little to its diagonal",
+    method=True,
 )

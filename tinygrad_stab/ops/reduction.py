@@ -262,7 +262,7 @@ euclidean_norm = primitive(
 )
 
 
-@implements(np.linalg.norm)
+@implements(np.linalg.norm, method=True)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Norm of vectors or matrices.
 

@@ -119,6 +119,7 @@ broadcast_to = primitive(
     broadcasts=True,
     numpy=np.broadcast_to,
     expects="x's shape must broadcast to the new one. Align them at the last axis",
+    method=True,
 )
 
 expand_dims = primitive(
@@ -353,7 +354,7 @@ def ravel(x: Any) -> Any:
     return reshape(x, (np.size(x),))
 
 
-@implements(np.moveaxis)
+@implements(np.moveaxis, method=True)
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Axes moved to other places; the others keep their order.
 
@@ -387,7 +388,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
     return reshape(x, tuple(n for i, n in enumerate(shape) if n != 1 or i not in axes))
 
 
-@implements(np.flip)
+@implements(np.flip, method=True)
 def flip(x: Any, axis: Any = None) -> Any:
     """Elements in reverse order along the given axes (None: all).
 
@@ -418,10 +419,11 @@ roll = primitive(
     cases=(case((3, 4), shift=1), case((3, 4), shift=(1, -2), axis=(0, 1)), case((0, 2), shift=1)),
     numpy=np.roll,
     expects="shift and axis must be an integer each, or tuples of one length. Count them",
+    method=True,
 )
 
 
-@implements(np.tile)
+@implements(np.tile, method=True)
 def tile(x: Any, reps: Any) -> Any:
     """The whole array repeated along each axis.
 
@@ -451,7 +453,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     return take(x, np.repeat(np.arange(np.shape(x)[axis]), repeats), axis)
 
 
-@implements(np.split)
+@implements(np.split, method=True)
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Parts along an axis: so many equal ones, or cut at the given indices.
 
@@ -552,6 +554,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     return getitem(x, _grid(np.broadcast_to(index, shape), axis))
 
 
+@implements(method=True)
 def gather(input: Any, dim: int, index: Any) -> Any:
     """PyTorch's name for :func:`take_along_axis`; ``index`` may be smaller along other axes.
 
@@ -562,6 +565,7 @@ def gather(input: Any, dim: int, index: Any) -> Any:
     return getitem(input, _grid(np.asarray(index), dim))
 
 
+@implements(method=True)
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     """``input`` with ``src`` added along an axis where ``index`` says; repeated places add up.
 
