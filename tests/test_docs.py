@@ -48,6 +48,16 @@ def test_public_names_are_documented(name, value):
     assert (inspect.getdoc(value) or "").strip()
 
 
+@pytest.mark.parametrize("name", tg.__all__)
+def test_public_functions_are_annotated(name):
+    value = getattr(tg, name)
+    if inspect.isfunction(value) and "constants" not in value.__module__:
+        signature = inspect.signature(value)
+        assert signature.return_annotation is not inspect.Signature.empty
+        for parameter in signature.parameters.values():
+            assert parameter.annotation is not inspect.Parameter.empty, parameter
+
+
 def test_public_names_are_spelled_out():
     assert set(tg.__all__) <= set(vars(tg))
     functions = {k for k, v in vars(tg).items() if callable(v) and not k.startswith("_")}

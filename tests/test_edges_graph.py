@@ -102,7 +102,7 @@ def g10():
         y = (y + y) * 0.5
     y.backward()
     assert x.grad == 1
-    level = leaves = [leaf(1.0) for _ in range(2**12)]
+    level = leaves = [leaf(1.0) for _ in range(2**17)]
     while len(level) > 1:
         level = [a + b for a, b in zip(level[::2], level[1::2], strict=True)]
     level[0].backward()

@@ -23,7 +23,7 @@ RATIOS: dict[str, tuple[float, float, float]] = {}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def settled_allocator():
+def settled_process():
     """Raise glibc's thresholds, for all contestants alike.
 
     Otherwise it hands the pages of large temporaries back to the system and faults them in anew,
@@ -32,6 +32,9 @@ def settled_allocator():
     array = np.empty((32 << 20) // 8 - 1024)
     array[:] = 0
     del array
+    # The collector is to look at the work's objects, not at those of the test runner.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Behaviour at the edges that a record cannot state in a number."""
+"""Behaviour at the edges, beyond the numbered statements and what a record says of itself."""
 
 import warnings
 
@@ -48,59 +48,15 @@ class TestSigmoid:
 
 
 class TestPower:
-    @pytest.mark.parametrize("zero", [0, 0.0])
-    def test_zero_to_the_zero(self, zero):
-        assert tg.tensor(0.0) ** zero == 1
-        assert gradient(lambda x: x**zero, 0.0) == 0
-
     def test_special_exponents(self):
-        assert gradient(lambda x: x**2, 0.0) == 0
-        assert gradient(lambda x: x**1, 0.0) == 1
         assert gradient(lambda x: x**-1.0, 2.0) == -0.25
         assert gradient(lambda x: x**0.5, 4.0) == 0.25
-
-    def test_exponent_of_zero(self):
-        np.testing.assert_array_equal(gradient(lambda y: 0.0**y, [0.0, 1.0, 2.5]), [0, 0, 0])
-
-    def test_negative_base(self):
-        base, exponent = gradient(lambda x, y: x**y, -2.0, 3.0)
-        assert base == 12 and np.isnan(exponent)
-        assert gradient(lambda x: x**3, -2.0) == 12
 
     def test_number_to_the_tensor(self):
         assert gradient(lambda y: 2**y, 3.0) == pytest.approx(8 * np.log(2))
 
 
-class TestSelection:
-    def test_where_selects_instead_of_multiplying(self):
-        x, y = gradient(lambda x, y: tg.where(True, x, y), 1.0, np.nan)
-        assert x == 1 and y == 0
-
-    def test_where_sums_back_to_each_shape(self):
-        condition = np.array([[True, False, True], [False, False, True]])
-        x, y = gradient(lambda x, y: tg.where(condition, x, y), 1.0, [1.0, 2.0, 3.0])
-        assert x == 3
-        np.testing.assert_array_equal(y, [1, 2, 0])
-
-    def test_the_double_where_idiom(self):
-        with np.errstate(invalid="ignore"):
-            assert np.isnan(gradient(lambda x: tg.where(x > 0, np.sqrt(x), 0), -1.0))
-        assert gradient(lambda x: tg.where(x > 0, np.sqrt(tg.where(x > 0, x, 1)), 0), -1.0) == 0
-
-    def test_max_over_ties(self):
-        g = gradient(lambda x: x.max(axis=1), [[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
-        np.testing.assert_allclose(g, [[0, 0.5, 0.5], [1 / 3] * 3])
-        np.testing.assert_array_equal(gradient(lambda x: x.min(), [1.0, 1.0, 2.0]), [0.5, 0.5, 0])
-
-    def test_maximum_at_a_tie(self):
-        x, y = gradient(np.maximum, [1.0, 2.0], [1.0, 1.0])
-        np.testing.assert_array_equal([x, y], [[0.5, 1], [0.5, 0]])
-
-
 class TestIndexing:
-    def test_repeated_indices_accumulate(self):
-        np.testing.assert_array_equal(gradient(lambda x: x[[0, 0, 1]], [1.0, 2.0, 3.0]), [2, 1, 0])
-
     @pytest.mark.parametrize(
         "index",
         [
@@ -133,44 +89,6 @@ class TestIndexing:
         index[:] = 1
         y.backward()
         np.testing.assert_array_equal(x.grad, [2, 0])
-
-
-class TestEmpty:
-    def test_sums_and_means(self):
-        assert tg.sum(np.zeros(0)) == 0 and gradient(tg.sum, []).shape == (0,)
-        with pytest.warns(RuntimeWarning, match="empty slice|invalid value"):
-            g = gradient(tg.mean, [])
-        assert g.shape == (0,)
-
-    def test_broadcasting_with_nothing(self):
-        x, y = gradient(lambda x, y: x + y, [1.0], [])
-        np.testing.assert_array_equal(x, [0])
-        assert y.shape == (0,)
-
-    def test_matmul_over_an_empty_axis(self):
-        x, y = gradient(lambda x, y: x @ y, np.zeros((2, 0)), np.zeros((0, 3)))
-        assert x.shape == (2, 0) and y.shape == (0, 3)
-
-    def test_max_of_nothing(self):
-        with pytest.raises(ValueError, match="x must have elements"):
-            tg.max(tg.tensor([]))
-
-
-def test_division_by_zero_is_ieee():
-    x = tg.tensor(0.0, requires_grad=True)
-    with pytest.warns(RuntimeWarning, match="divide by zero"):
-        y = 1 / x
-    y.backward()
-    assert y.item() == np.inf and x.grad == -np.inf
-
-
-def test_log_at_and_below_zero_is_ieee():
-    x = tg.tensor([0.0, -1.0], requires_grad=True)
-    with np.errstate(all="ignore"):
-        y = np.log(x)
-    np.testing.assert_array_equal(y.data, [-np.inf, np.nan])
-    y.sum().backward()
-    np.testing.assert_array_equal(x.grad, [np.inf, -1])
 
 
 @pytest.mark.parametrize(

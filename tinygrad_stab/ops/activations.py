@@ -29,12 +29,11 @@ def _logistic(x):
 
 
 def _sigmoid_forward(x):
-    if x.dtype.kind in "iub":
-        x = x.astype(float)
     try:
         return _logistic(x)  # 1/(1 + e^−x) in one buffer: accurate in both tails, until ...
-    except FloatingPointError:
-        # ... e^−x overflows, where only e^x/(1 + e^x) still tells sigmoid(−740) from 0.
+    except (FloatingPointError, TypeError):
+        # ... e^−x overflows, where only e^x/(1 + e^x) still tells sigmoid(−740) from 0 (or x is
+        # of integers, whose buffer could not hold the result).
         positive = x.real > 0
         with np.errstate(under="ignore"):
             small = np.exp(np.where(positive, -x, x))

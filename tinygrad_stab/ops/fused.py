@@ -15,17 +15,20 @@ from .activations import sigmoid
 
 
 def _linear_forward(x, weight, bias=None):
-    if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
+    try:
+        out = np.dot(x, weight.T)  # costs less than @ on small matrices
+    except ValueError:
+        out = np.empty(())
+    if out.ndim != x.ndim or weight.ndim != 2:
         raise ShapeError(
             f"linear: x has {x.shape[-1] if x.ndim else 'no'} features but weight expects "
             f"{weight.shape[-1] if weight.ndim else 'a matrix'} "
             f"(x: {x.shape}, weight: {weight.shape}). Did you forget to flatten x, or is weight "
             f"not (out_features, in_features)?"
         )
-    out = np.dot(x, weight.T)  # costs less than @ on small matrices
     if bias is None:
         return out
-    if bias.shape != (len(weight),):
+    if bias.shape != out.shape[-1:]:
         raise ShapeError(
             f"linear: bias needs one entry an output feature "
             f"(bias: {bias.shape}, weight: {weight.shape}). Its shape is (out_features,)"
@@ -43,7 +46,7 @@ def _linear_x(g, out, x, weight, bias=None):
 def _linear_weight(g, out, x, weight, bias=None):
     if g.ndim != 2:
         g, x = _rows(g), _rows(x)
-    return np.dot(g.T, x)
+    return g.T @ x  # np.dot would first fill the result, as large as the weights, with zeros
 
 
 def _linear_bias(g, out, x, weight, bias=None):
