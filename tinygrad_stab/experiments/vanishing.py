@@ -168,20 +168,20 @@ class Result:
             bad = [i for i, x in enumerate(self.layers, 1) if not math.isfinite(x.delta_rms)]
             return f"The gradient overflows: from layer {max(bad)} down it is not finite."
         if self.underflow:
-            size = f"until it underflows to exactly 0 at layer {self.underflow}"
+            size = f", until it underflows to exactly 0 at layer {self.underflow}"
         else:
             share = self.layers[0].delta_rms / self.layers[-1].delta_rms
-            size = f"{depth - 1} layers down it is {share:.1g} of the output's"
+            size = f"; {depth - 1} layers down it is {share:.1g} of the output's"
         if self.regime == "exploding":
             worst = max(x.weight_grad_rms / x.weight_rms for x in self.layers if x.weight_rms)
             return (
-                f"The gradient grows {self.factor:.2g}× a layer; {size}; a step with lr = 0.01 "
+                f"The gradient grows {self.factor:.2g}× a layer{size}; a step with lr = 0.01 "
                 f"would change a layer's weights by {0.01 * worst:.1g} times their size."
             )
         change = f"shrinks {1 / self.factor:.2g}× a layer"
         if self.regime == "flat":
             change = f"keeps its size, × {self.factor:.2f} a layer"
-        return f"The gradient {change}; {size}; {_learning(self.still, depth)}."
+        return f"The gradient {change}{size}; {_learning(self.still, depth)}."
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration, the verdict and the layers, for JSON: numbers that are not finite

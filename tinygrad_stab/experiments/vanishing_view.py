@@ -10,6 +10,7 @@ from .output import write
 from .vanishing import Result
 
 _BAR = 24  # characters
+_LEAST_RANGE = 1e4  # of the axis, so that what keeps its size looks flat
 
 
 def table(result: Result) -> Table:
@@ -80,6 +81,9 @@ def plot(result: Result, path: Path) -> None:
             color="#d73027", alpha=0.08, label="does not learn",
         )  # fmt: skip
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    widen = math.sqrt(max(1.0, _LEAST_RANGE / (high / low)))
+    axes.set_ylim(low / widen, high * widen)
     axes.set_xlim(0.5, len(result.layers) + 0.5)
     axes.set_xlabel("layer (1 reads the input)")
     axes.set_ylabel("size of the gradient")
