@@ -22,7 +22,7 @@ class TestSilentlyWrong:
         grads = []
         for target in (np.array([[1, 1, 0]]), np.array([[1.0, 1.0, 0.0]])):
             x = leaf([[1.0, 2.0, 3.0]])
-            F.cross_entropy(x, target).backward()
+            tg.softmax_cross_entropy(x, target).sum().backward()
             grads.append(x.grad)
         np.testing.assert_array_equal(*grads)
 
@@ -316,3 +316,154 @@ class TestTypes:
 
     def test_an_empty_jacobian_keeps_its_type(self):
         assert tg.jacobian(lambda x: x[:0])(np.ones(3, np.float32)).dtype == np.float32
+
+
+class TestOperations:
+    """Found by comparing every operation with NumPy and PyTorch."""
+
+    def test_logaddexp_of_large_numbers(self):
+        for big, dtype in ((1e8, np.float32), (1e15, np.float64)):
+            x, y = leaf(big, dtype=dtype), leaf(big, dtype=dtype)
+            np.logaddexp(x, y).backward()
+            assert x.grad == y.grad == 0.5
+        x, y = leaf(np.inf), leaf(1.0)
+        np.logaddexp(x, y).backward()
+        assert (x.grad, y.grad) == (1, 0)
+
+    def test_nan_to_num_has_numpys_order_of_arguments(self):
+        x = np.array([np.nan, 1.0, np.inf])
+        np.testing.assert_array_equal(
+            np.nan_to_num(leaf(x), True, 5.0).data, np.nan_to_num(x, True, 5.0)
+        )
+
+    def test_running_statistics_that_cannot_be_updated(self):
+        x, mean = leaf(np.ones((3, 2))), np.zeros(2)
+        with pytest.raises(DtypeError, match="updated in place"):
+            F.batch_norm(x, tg.tensor(np.zeros(2)), tg.tensor(np.ones(2)), training=True)
+        with pytest.raises(ShapeError, match=r"running_var has shape \(2,\)"):
+            F.batch_norm(x, mean, np.ones(3), training=True)
+        np.testing.assert_array_equal(mean, 0)
+
+    def test_what_is_ignored_may_be_nan(self):
+        x = leaf([[0.0, 0.0], [np.nan, np.nan]])
+        for loss in (F.cross_entropy(x, [0, -100]), F.nll_loss(F.log_softmax(x), [0, -100])):
+            assert loss.item() == pytest.approx(np.log(2))
+
+    def test_a_batch_of_nothing_does_no_harm(self):
+        x = leaf(np.ones((2, 3)))
+        loss = F.cross_entropy(x, [-100, -100])
+        loss.backward()
+        assert np.isnan(loss.item())
+        np.testing.assert_array_equal(x.grad, 0)
+
+    @pytest.mark.parametrize(
+        "f",
+        [
+            lambda x: np.sqrt(tg.relu(x)),
+            lambda x: np.sqrt(np.clip(x, 0, None)),
+            lambda x: np.sqrt(np.maximum(x, 0.0)),
+            lambda x: np.sqrt(np.max(np.stack([x, tg.tensor(0.0)]))),
+        ],
+    )
+    def test_a_blocked_infinite_gradient_is_zero(self, f):
+        x = leaf(-1.0)
+        f(x).backward()
+        assert x.grad == 0
+
+    def test_certain_and_wrong_in_float32(self):
+        p = leaf([0.0, 0.3], dtype=np.float32)
+        F.binary_cross_entropy(p, np.ones(2, np.float32)).backward()
+        assert np.isfinite(p.grad).all()
+
+    def test_softplus_at_infinity(self):
+        assert tg.softplus(np.inf) == np.inf and tg.softplus(-np.inf) == 0
+        assert tg.log_sigmoid(leaf(-np.inf)).item() == -np.inf
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda x: np.inner(leaf(np.ones((2, 1))), x),
+            lambda x: np.tensordot(leaf(np.ones((2, 1))), leaf(np.ones((3, 2))), 1),
+            lambda x: np.tensordot(x, x, ([0, 0], [0, 1])),
+            lambda x: np.linalg.norm(x, 1, axis=5),
+            lambda x: np.squeeze(x, 3),
+            lambda x: np.take(x, [0], axis=3),
+            lambda x: np.flip(x, 5),
+            lambda x: np.moveaxis(x, 0, 5),
+            lambda x: np.repeat(x, 2, axis=5),
+            lambda x: np.split(x, 0),
+            lambda x: np.split(x, -1),
+            lambda x: np.pad(x, 1.5),
+            lambda x: np.tile(x, 2.5),
+            lambda x: np.tril(x[0]),
+            lambda x: tg.concatenate([]),
+            lambda x: np.trace(x[0]),
+            lambda x: tg.gather(x, 5, np.zeros((1, 1), int)),
+            lambda x: np.einsum("ij->i", x, dtype=float),
+            lambda x: F.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2)), np.ones(3)),
+            lambda x: F.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2)), stride=-1),
+            lambda x: F.max_pool2d(np.ones((1, 1, 4, 4)), 2, stride=0),
+            lambda x: F.max_pool2d(np.ones((1, 1, 4, 4)), 2, padding=2),
+            lambda x: F.layer_norm(x, 3, weight=np.ones((3, 3))),
+            lambda x: F.nll_loss(x, [0, 1], weight=np.ones(2)),
+            lambda x: F.cross_entropy(x, np.array([[0, 1, 2], [1, 1, 1]])),
+        ],
+    )
+    def test_refused_with_the_packages_own_error(self, call):
+        with pytest.raises(StabError):
+            call(leaf(np.ones((2, 3))))
+
+    def test_take_counts_and_never_masks(self):
+        x = leaf([[1.0, 2.0], [3.0, 4.0]])
+        np.testing.assert_array_equal(np.take(x, [True, False], axis=0).data, [[3, 4], [1, 2]])
+        assert np.take(x, [], axis=0).shape == (0, 2)
+
+    @pytest.mark.parametrize("p", [0.5, 1.5, 3, np.int64(3)])
+    def test_other_norms_at_zero(self, p):
+        x = leaf([0.0, 0.0])
+        np.linalg.norm(x, p, axis=0).backward()
+        np.testing.assert_array_equal(x.grad, [0, 0])
+
+    @pytest.mark.parametrize(
+        ("subscripts", "shapes"),
+        [("ij,ij->", [(2, 3), (1, 3)]), ("i,i", [(1,), (3,)]), ("ij,i->j", [(2, 3), (1,)])],
+    )
+    def test_einsum_with_lengths_of_1(self, subscripts, shapes, rng):
+        arrays = [rng.normal(size=s) for s in shapes]
+        leaves = [leaf(a) for a in arrays]
+        np.einsum(subscripts, *leaves).sum().backward()
+        for i, x in enumerate(leaves):
+            moved = [a + 1e-30j * (i == k) for k, a in enumerate(arrays)]
+            expected = np.einsum(subscripts, *moved).imag.sum() / 1e-30
+            np.testing.assert_allclose(x.grad.sum(), expected, rtol=1e-12)
+
+    @pytest.mark.parametrize(
+        "f",
+        [
+            lambda x: np.roll(x, [1, 2], [0, 1]),
+            lambda x: np.clip(x[0], np.zeros((3, 1)), None),
+            lambda x: np.split(x[:0], 1)[0],
+            lambda x: np.float_power(2.0, x),
+            lambda x: np.sum(a=x),
+            lambda x: np.cumsum(x[0, 0], 0),
+            lambda x: np.prod(x[0, 0]),
+            lambda x: F.group_norm(x[:0][:, :, None], 3),
+            lambda x: F.conv2d(np.ones((2, 0, 5, 5)), np.zeros((3, 0, 2, 2))) + x.sum(),
+        ],
+    )
+    def test_forms_that_numpy_or_pytorch_take(self, f):
+        x = leaf(np.ones((2, 3)))
+        out = f(x)
+        out.backward(np.ones(out.shape))
+        assert x.grad.shape == (2, 3)
+
+    def test_numpy_scalars_as_parameters_keep_float32(self):
+        x = leaf([1.0, -2.0], dtype=np.float32)
+        for out in (
+            tg.leaky_relu(x, np.float64(0.1)),
+            tg.elu(x, np.float64(1)),
+            np.clip(x, np.float64(0), None),
+            tg.logsumexp(x[:0]),
+            F.mse_loss(x, [1, 2]),
+        ):
+            assert out.dtype == np.float32

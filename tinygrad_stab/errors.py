@@ -93,7 +93,7 @@ def refusal(
     kind: type[StabError] = ShapeError
     if isinstance(error, IndexError):
         kind = IndexingError
-    elif isinstance(error, TypeError):
+    elif isinstance(error, TypeError | AttributeError):
         kind = DtypeError
     elif isinstance(error, OverflowError):
         kind = ArgumentError

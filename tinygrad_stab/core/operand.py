@@ -7,11 +7,12 @@ on it, become calls of a primitive; what such a call does with the story is up t
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, refusal
 
 if TYPE_CHECKING:
     from .primitive import Primitive
@@ -31,10 +32,18 @@ def implements(*numpy_functions: Callable[..., Any], method: bool = False) -> Ca
     """Decorate the function that answers for NumPy's on tensors and symbols; as a method too."""
 
     def register(function: F) -> F:
-        HANDLERS.update(dict.fromkeys(numpy_functions, function))
+        @wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except (ValueError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+                places = [f"argument {i}" for i in range(len(args))]
+                raise refusal(function.__name__, "", places, args, kwargs, error) from error
+
+        HANDLERS.update(dict.fromkeys(numpy_functions, guarded))
         if method:
-            setattr(Operand, function.__name__, function)
-        return function
+            setattr(Operand, function.__name__, guarded)
+        return cast(F, guarded)
 
     return register
 

@@ -199,6 +199,8 @@ class Primitive:
         """Sort what was given, by position or by name, into arguments and parameters."""
         names = self.arg_names + self.param_names
         if not self.variadic:
+            if "a" in params and "a" not in names:  # what NumPy calls its first argument
+                params[names[0]] = params.pop("a")
             given = dict(zip(names, args, strict=False))
             complete = set(self.arg_names[: self.required]) <= given.keys() | params.keys()
             known = params.keys() <= set(names) - given.keys()
@@ -218,6 +220,8 @@ class Primitive:
                 )
             if isinstance(value, list | np.ndarray):
                 params[name] = value.copy()  # the rules read it later
+            elif isinstance(value, np.generic):
+                params[name] = value.item()  # a Python number does not widen float32
         return args, params
 
 

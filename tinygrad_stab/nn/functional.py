@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.operand import Operand
 from ..core.tensor import Tensor
-from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError
+from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, describe
 from ..ops import activations, fused
 from ..ops.elementwise import clip, log, tanh, where
 from ..ops.fused import linear, sigmoid_binary_cross_entropy, standardize
@@ -113,6 +113,7 @@ def layer_norm(
             f"layer_norm: the input ends in normalized_shape {shape}; received "
             f"{np.shape(input)}. Are the features the last axis?"
         )
+    _check_vectors("layer_norm", shape, weight=weight, bias=bias)
     out = standardize(input, axis=tuple(range(-len(shape), 0)), eps=eps)
     return _scaled(out, weight, bias)
 
@@ -141,7 +142,8 @@ def group_norm(
             f"group_norm: num_groups must divide the channels of (N, C, …); received "
             f"num_groups={num_groups}, input {shape}. Choose a divisor of C"
         )
-    groups = np.reshape(input, (shape[0], num_groups, -1))
+    _check_vectors("group_norm", shape[1:2], weight=weight, bias=bias)
+    groups = np.reshape(input, (shape[0], num_groups, math.prod(shape[1:]) // num_groups))
     out = np.reshape(standardize(groups, axis=-1, eps=eps), shape)
     return _scaled(out, *_by_channel(len(shape), weight, bias))
 
@@ -180,6 +182,10 @@ def batch_norm(
     count = math.prod(shape[a] for a in axes)
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: the input has axes (N, C, …); received shape {shape}")
+    _check_vectors(
+        "batch_norm", shape[1:2], running_mean=running_mean, running_var=running_var,
+        weight=weight, bias=bias,
+    )  # fmt: skip
     if not training:
         if running_mean is None or running_var is None:
             raise ArgumentError(
@@ -193,6 +199,14 @@ def batch_norm(
             f"batch_norm: in training a channel needs more than one value to have a variance; "
             f"received shape {shape}. Use a larger batch, or eval()"
         )
+    for running in (running_mean, running_var):
+        if running is not None and not (
+            isinstance(running, np.ndarray) and running.dtype.kind == "f"
+        ):
+            raise DtypeError(
+                f"batch_norm: running statistics are updated in place, so they are arrays of "
+                f"floats; received {describe(running)}. Keep them as ndarrays"
+            )
     values = input._value if isinstance(input, Operand) else np.asarray(input)
     out = standardize(input, axis=axes, eps=eps)
     for running, batch in (
@@ -202,6 +216,16 @@ def batch_norm(
         if running is not None:
             running += momentum * (batch - running)
     return _scaled(out, *_by_channel(len(shape), weight, bias))
+
+
+def _check_vectors(what: str, shape: tuple[int, ...], **vectors: Any) -> None:
+    """Refuse parameters of another shape, which broadcasting would let through."""
+    for name, vector in vectors.items():
+        if vector is not None and np.shape(vector) != shape:
+            raise ShapeError(
+                f"{what}: {name} has shape {shape}, one entry a feature; received "
+                f"{np.shape(vector)}. Does it belong to another layer?"
+            )
 
 
 def _by_channel(ndim: int, *vectors: Any) -> list[Any]:
@@ -219,8 +243,15 @@ def _scaled(x: Any, weight: Any, bias: Any) -> Any:
 # --- convolution and pooling
 
 
-def _pair(value: Pair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+def _pair(name: str, value: Any, least: int) -> tuple[int, int]:
+    """An integer for both axes, or one each."""
+    numbers = np.atleast_1d(value)
+    if numbers.shape not in ((1,), (2,)) or numbers.dtype.kind not in "iu" or numbers.min() < least:
+        raise ArgumentError(
+            f"{name}: is an integer of at least {least}, or a pair (along H, along W); received "
+            f"{value!r}"
+        )
+    return int(numbers[0]), int(numbers[-1])
 
 
 def conv2d(
@@ -267,14 +298,17 @@ def conv2d(
             f"conv2d: input (N, C, H, W) and weight (O, C/groups, KH, KW) must fit; received "
             f"input {shape}, weight {kernel}, groups={groups}. Check the channels"
         )
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    stride, dilation = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
+    padding = _pair("padding", padding, 0)
+    _check_vectors("conv2d", kernel[:1], bias=bias)
     if padding != (0, 0):
         input = pad(input, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
     windows = unfold(input, kernel[2:], stride, dilation)  # (N, C, rows, columns, KH, KW)
     n, _, rows, columns = np.shape(windows)[:4]
     outputs, depth = kernel[0], math.prod(kernel[1:])
     # One product a group: (O/groups, C·KH·KW/groups) @ (C·KH·KW/groups, N·rows·columns).
-    patches = np.reshape(np.transpose(windows, (1, 4, 5, 0, 2, 3)), (groups, depth, -1))
+    patches = np.transpose(windows, (1, 4, 5, 0, 2, 3))
+    patches = np.reshape(patches, (groups, depth, n * rows * columns))
     kernels = np.reshape(weight, (groups, outputs // groups, depth))
     out = np.reshape(kernels @ patches, (outputs, n, rows, columns))
     out = np.transpose(out, (1, 0, 2, 3))
@@ -300,9 +334,9 @@ def conv1d(
         np.expand_dims(input, 2),
         np.expand_dims(weight, 2),
         bias,
-        (1, stride),
-        (0, padding),
-        (1, dilation),
+        (1, _pair("stride", stride, 1)[0]),
+        (0, _pair("padding", padding, 0)[0]),
+        (1, _pair("dilation", dilation, 1)[0]),
         groups,
     )
     return out[:, :, 0]
@@ -326,9 +360,8 @@ def max_pool2d(
     tensor([[[[ 5.,  7.],
               [13., 15.]]]])
     """
-    size = _pair(kernel_size)
-    padded = _padded(input, _pair(padding), -np.inf)
-    windows = unfold(padded, size, _pair(stride or size), _pair(dilation))
+    size, stride, padding = _window(kernel_size, stride, padding)
+    windows = unfold(_padded(input, padding, -np.inf), size, stride, _pair("dilation", dilation, 1))
     return max_(windows, axis=(-2, -1))
 
 
@@ -340,9 +373,21 @@ def avg_pool2d(input: Any, kernel_size: Pair, stride: Pair | None = None, paddin
     tensor([[[[ 2.5,  4.5],
               [10.5, 12.5]]]])
     """
-    size = _pair(kernel_size)
-    windows = unfold(_padded(input, _pair(padding), 0.0), size, _pair(stride or size))
+    size, stride, padding = _window(kernel_size, stride, padding)
+    windows = unfold(_padded(input, padding, 0.0), size, stride)
     return np.mean(windows, axis=(-2, -1))
+
+
+def _window(kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple[int, int], ...]:
+    """Size, stride and padding of pooling windows, as pairs."""
+    size = _pair("kernel_size", kernel_size, 1)
+    edge = _pair("padding", padding, 0)
+    if any(2 * p > k for p, k in zip(edge, size, strict=True)):
+        raise ArgumentError(
+            f"padding: is at most half the kernel, so that no window lies in it alone; received "
+            f"{padding} for kernel_size={kernel_size}"
+        )
+    return size, size if stride is None else _pair("stride", stride, 1), edge
 
 
 def _padded(input: Any, padding: tuple[int, int], value: float) -> Any:
@@ -440,7 +485,9 @@ def _reduce(losses: Any, reduction: str) -> Any:
 
 def _same_shape(loss: str, input: Any, target: Any) -> tuple[Any, Any]:
     """Input and target as tensors or arrays, if their shapes are the same."""
-    input, target = (x if isinstance(x, Operand) else np.asarray(x) for x in (input, target))
+    input = input if isinstance(input, Operand) else np.asarray(input, float)
+    if not isinstance(target, Operand | np.ndarray) or target.dtype.kind in "iub":
+        target = np.asarray(target, input.dtype)  # numbers as such do not widen float32
     if np.shape(input) != np.shape(target):
         raise ShapeError(
             f"{loss}: input and target must have the same shape, without broadcasting "
@@ -554,6 +601,11 @@ def cross_entropy(
             target = moveaxis(target, 1, -1)
         input = moveaxis(input, 1, -1)
     by_class = np.shape(target) != np.shape(input)
+    if not by_class and np.ndim(input) and target.dtype.kind != "f":
+        raise DtypeError(
+            f"cross_entropy: a target of the logits' shape {np.shape(input)} is a distribution of "
+            f"floats; received {target.dtype}. Convert it, or pass one class an example"
+        )
     kept = None
     if by_class and np.any(
         (target._value if isinstance(target, Tensor) else target) == ignore_index
@@ -561,6 +613,8 @@ def cross_entropy(
         kept = np.asarray(target) != ignore_index
         target = np.where(kept, target, 0)
     losses = fused.softmax_cross_entropy(input, target)  # checks shapes, types and classes
+    if kept is not None:  # selected away, for what is to be ignored may be NaN
+        losses = where(kept, losses, 0.0)
     if weight is None and kept is None and label_smoothing == 0:
         return _reduce(losses, reduction)
 
@@ -575,7 +629,9 @@ def cross_entropy(
         # One weight an example, that of its class; 0 for those to ignore.
         used = weights[np.asarray(target)] * (1 if kept is None else kept)
         losses = used * losses
-        spread = np.sum(log_p * weights, axis=-1) * (1 if kept is None else kept)
+        spread = np.sum(log_p * weights, axis=-1)
+        if kept is not None:
+            spread = where(kept, spread, 0.0)
         total = np.sum(used)
     else:
         losses = -np.sum(log_p * (target * weights), axis=-1)
@@ -584,8 +640,14 @@ def cross_entropy(
     if label_smoothing:
         losses = (1 - label_smoothing) * losses - (label_smoothing / classes) * spread
     if reduction == "mean":
-        return np.sum(losses) / total
+        return _weighted_mean(losses, total)
     return _reduce(losses, reduction)
+
+
+def _weighted_mean(losses: Any, total: float) -> Any:
+    """Σ losses / total; of nothing NaN, but with gradient 0, which does no harm."""
+    summed = np.sum(losses)
+    return where(False, summed, np.nan) if total == 0 else summed / total
 
 
 def nll_loss(
@@ -621,11 +683,13 @@ def nll_loss(
             f"nll_loss: classes are numbered 0 to {classes - 1}; target holds {classed.min()} to "
             f"{classed.max()}. Count classes from 0"
         )
+    _check_vectors("nll_loss", (classes,), weight=weight)
     used = kept * (np.ones(classes) if weight is None else np.asarray(weight))[classed]
     used = used.astype(input.dtype)
-    losses = take_along_axis(input, classed[..., None], axis=-1)[..., 0] * -used
+    picked = take_along_axis(input, classed[..., None], axis=-1)[..., 0]
+    losses = where(kept, picked * -used, 0.0)
     if reduction == "mean":
-        return np.sum(losses) / np.sum(used)
+        return _weighted_mean(losses, np.sum(used))
     return _reduce(losses, reduction)
 
 

@@ -66,10 +66,10 @@ sigmoid = primitive(
 
 
 def _softplus_forward(x):
-    # max(x, 0) + log(1 + e^−|x|), with |x| = 2·max(x, 0) − x
+    # max(x, 0) + log(1 + e^−|x|)
     x = np.asarray(x)
-    top = np.where(x.real > 0, x, 0)
-    return top + np.log1p(np.exp(x - 2 * top))
+    positive = x.real > 0
+    return np.where(positive, x, 0) + np.log1p(np.exp(np.where(positive, -x, x)))
 
 
 softplus = primitive(
@@ -100,7 +100,7 @@ def log_sigmoid(x: Any) -> Any:
 relu = primitive(
     "relu",
     lambda x: np.maximum(x, 0),
-    lambda g, out, x: g * (x > 0),
+    lambda g, out, x: np.where(x > 0, g, 0),
     doc="""
     Rectifier, elementwise: max(x, 0), derivative 1 above 0 and 0 below.
 

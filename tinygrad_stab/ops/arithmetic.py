@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.operand import implements
+from ..core.operand import Operand, implements
 from ..core.primitive import primitive
 from ..domain import POSITIVE, REALS, Interval, Kink
+from .activations import sigmoid
 
 add = primitive(
     "add",
@@ -163,8 +164,8 @@ def _tie(x, y):
 maximum = primitive(
     "maximum",
     np.maximum,
-    lambda g, out, x, y: np.where(x == y, g / 2, g * (x > y)),
-    lambda g, out, x, y: np.where(x == y, g / 2, g * (x < y)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x > y, g, 0)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x < y, g, 0)),
     doc="""
     The larger of two, elementwise; NaN if one is.
 
@@ -181,8 +182,8 @@ maximum = primitive(
 minimum = primitive(
     "minimum",
     np.minimum,
-    lambda g, out, x, y: np.where(x == y, g / 2, g * (x < y)),
-    lambda g, out, x, y: np.where(x == y, g / 2, g * (x > y)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x < y, g, 0)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x > y, g, 0)),
     doc="""
     The smaller of two, elementwise; NaN if one is.
 
@@ -205,8 +206,8 @@ def _or_missing(chosen, other):
 fmax = primitive(
     "fmax",
     np.fmax,
-    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x > y, y)),
-    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x < y, x)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x > y, y), g, 0)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x < y, x), g, 0)),
     doc="""
     The larger of two, elementwise; where one is NaN, the other.
 
@@ -223,8 +224,8 @@ fmax = primitive(
 fmin = primitive(
     "fmin",
     np.fmin,
-    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x < y, y)),
-    lambda g, out, x, y: np.where(x == y, g / 2, g * _or_missing(x > y, x)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x < y, y), g, 0)),
+    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x > y, x), g, 0)),
     doc="""
     The smaller of two, elementwise; where one is NaN, the other.
 
@@ -247,7 +248,9 @@ def float_power(x: Any, y: Any) -> Any:
     >>> tg.float_power(tg.tensor([2.0], dtype=np.float32), 3)
     tensor([8.])
     """
-    wide = np.result_type(x.dtype, np.float64)
+    wide = np.result_type(x, y, np.float64)
+    if not isinstance(x, Operand):
+        return power(np.asarray(x, wide), y)
     return power(x if x.dtype == wide else x.astype(wide), y)
 
 
@@ -351,18 +354,18 @@ hypot = primitive(
 )
 
 
-def _finite_top(out):
-    """The logarithm of a sum, or 0 where that is −inf: then all shares are e^−inf = 0."""
-    return np.where(out == -np.inf, 0, out)
+def _lead(x, y):
+    """X − y, and 0 where both are the same infinity."""
+    return np.where(np.logical_and(x == y, np.isinf(x)), 0, x - y)
 
 
 logaddexp = primitive(
     "logaddexp",
     np.logaddexp,
-    lambda g, out, x, y: g * np.exp(x - _finite_top(out)),
-    lambda g, out, x, y: g * np.exp(y - _finite_top(out)),
+    lambda g, out, x, y: g * sigmoid(_lead(x, y)),
+    lambda g, out, x, y: g * sigmoid(_lead(y, x)),
     doc="""
-    log(e^x + e^y), elementwise, without overflow; each derivative is that term's share.
+    log(e^x + e^y), elementwise, without overflow; each derivative is that term's share, σ(x − y).
 
     >>> import tinygrad_stab as tg
     >>> tg.logaddexp([0.0, 1000.0], [0.0, 1000.0])

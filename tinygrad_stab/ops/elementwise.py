@@ -564,8 +564,8 @@ def _clip_forward(x, a_min=None, a_max=None, min=None, max=None):
 def _clip_rule(g, out, x, a_min=None, a_max=None, min=None, max=None):
     low, high = _clip_bounds(a_min, a_max, min, max)
     if low is not None:
-        g = g * (x >= low)
-    return g if high is None else g * (x <= high)
+        g = np.where(x >= low, g, 0)
+    return g if high is None else np.where(x <= high, g, 0)
 
 
 clip = primitive(
@@ -597,17 +597,20 @@ clip = primitive(
     analytic=False,
     numpy=np.clip,
     method=True,
-    expects="bounds must broadcast to x's shape. Is an axis missing?",
+    broadcasts=True,
+    expects="bounds must broadcast with x. Is an axis missing?",
 )
 
 nan_to_num = primitive(
     "nan_to_num",
-    lambda x, nan=0.0, posinf=None, neginf=None: np.nan_to_num(
+    lambda x, copy=True, nan=0.0, posinf=None, neginf=None: np.nan_to_num(
         x, nan=nan, posinf=posinf, neginf=neginf
     ),
-    lambda g, out, x, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
+    lambda g, out, x, copy=True, nan=0.0, posinf=None, neginf=None: np.where(np.isfinite(x), g, 0),
     doc="""
     NaN and infinities replaced by numbers, elementwise; what was replaced gets no gradient.
+
+    copy stands for NumPy's argument of that name; a tensor is always copied.
 
     >>> import numpy as np, tinygrad_stab as tg
     >>> tg.nan_to_num([np.nan, 1.0, np.inf], posinf=9.0)

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core.operand import implements
 from ..core.primitive import primitive
@@ -136,7 +137,7 @@ def _einsum_forward(*operands, subscripts):
 def _einsum_rule(g, out, *operands, subscripts, index=0):
     # The gradient of one operand is an einsum of g and the other operands onto its labels. A
     # label that stands twice in it is kept on the diagonal by a unit matrix; one that stands
-    # nowhere else was summed away, so its gradient is the same everywhere: a row of ones.
+    # nowhere else (or at length 1) was summed away, so its gradient is the same everywhere: ones.
     terms, output = _labels(subscripts, operands)
     spare = iter(c for c in string.ascii_letters if c not in "".join(terms) + output)
     others = [(t, x) for i, (t, x) in enumerate(zip(terms, operands, strict=True)) if i != index]
@@ -147,7 +148,7 @@ def _einsum_rule(g, out, *operands, subscripts, index=0):
             copy = next(spare)
             others.append((c + copy, np.eye(length, dtype=own.dtype)))
             c = copy
-        elif c not in output and not any(c in t for t, _ in others):
+        elif c not in output and all(x.shape[t.index(c)] == 1 for t, x in others if c in t):
             others.append((c, np.ones(length, own.dtype)))
         wanted += c
     whole = ",".join([output, *(t for t, _ in others)]) + "->" + wanted
@@ -225,8 +226,13 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Any:
     letters = iter(string.ascii_letters)
     x_labels = [next(letters) for _ in range(np.ndim(x))]
     y_labels = [next(letters) for _ in range(np.ndim(y))]
-    if len(left) != len(right):
-        raise ShapeError(f"tensordot: axes come in pairs; received {left} and {right}. Count them")
+    left, right = (list(normalize_axis_tuple(a, np.ndim(z))) for a, z in ((left, x), (right, y)))
+    lengths = [[np.shape(z)[i] for i in a] for a, z in ((left, x), (right, y))]
+    if lengths[0] != lengths[1]:
+        raise ShapeError(
+            f"tensordot: axes come in pairs of equal lengths; received axes {left} of x "
+            f"{np.shape(x)} and {right} of y {np.shape(y)}. Is a transpose missing?"
+        )
     for a, b in zip(left, right, strict=True):
         y_labels[b] = x_labels[a]
     kept = [c for c in x_labels + y_labels if (c in x_labels) != (c in y_labels)]
@@ -289,6 +295,8 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 def _lower(x: Any, k: int) -> np.ndarray:
     """True on and below the k-th diagonal."""
+    if np.ndim(x) < 2:
+        raise ShapeError(f"tril, triu: need matrices; received shape {np.shape(x)}")
     rows, columns = np.shape(x)[-2:]
     return np.tri(rows, columns, k, dtype=bool)
 

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core.operand import implements
 from ..core.primitive import primitive
@@ -80,7 +81,7 @@ mean = primitive(
 def _extreme_rule(g, out, x, axis=None, keepdims=False):
     chosen = x == _restore(out, x, axis, keepdims)
     ties = np.sum(chosen, axis=axis, keepdims=True)
-    return _restore(g, x, axis, keepdims) / ties * chosen
+    return np.where(chosen, _restore(g, x, axis, keepdims) / ties, 0)
 
 
 def _runner_up_gap(x, axis=None, keepdims=False):
@@ -149,7 +150,7 @@ def _count(x, axis, ddof):
 def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Variance over the given axes: Σ (x − mean)²/(n − ddof).
 
-    ddof is 0 by default, as in NumPy. With n ≤ ddof it is NaN.
+    ddof is 0 by default, as in NumPy. With n ≤ ddof it is inf, or NaN if the elements are equal.
 
     Examples
     --------
@@ -159,7 +160,8 @@ def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """
     d = x - np.mean(x, axis=axis, keepdims=True)
     n = _count(x, axis, ddof)
-    return np.sum(d * d, axis=axis, keepdims=keepdims) * (1 / n if n else math.nan)
+    with np.errstate(invalid="ignore"):  # 0·inf = NaN is the answer for too few elements
+        return np.sum(d * d, axis=axis, keepdims=keepdims) * (1 / n if n else math.inf)
 
 
 def _std_rule(g, out, x, axis=None, ddof=0, keepdims=False):
@@ -167,7 +169,7 @@ def _std_rule(g, out, x, axis=None, ddof=0, keepdims=False):
     n = _count(x, axis, ddof)
     spread = _restore(out, x, axis, keepdims)
     safe = np.where(spread == 0, 1, spread)  # there d is 0 too: 0/0 becomes 0
-    return _restore(g, x, axis, keepdims) * (d / safe) * (1 / n if n else math.nan)
+    return _restore(g, x, axis, keepdims) * (d / safe) * (1 / n if n else math.inf)
 
 
 std = primitive(
@@ -200,7 +202,7 @@ std = primitive(
 
 def _exponentials(x, axis):
     """e^(x − max) and max, which is 0 where all of x is −inf."""
-    top = np.max(x, axis=axis, keepdims=True) if x.size else 0
+    top = np.max(x, axis=axis, keepdims=True) if x.size else np.zeros((), x.dtype)
     top = np.where(np.isfinite(top), top, 0)
     return np.exp(x - top), top
 
@@ -262,6 +264,11 @@ euclidean_norm = primitive(
 )
 
 
+def _root(x: Any, p: float) -> Any:
+    """x^p for x ≥ 0, with gradient 0 at 0, where it may not exist."""
+    return np.where(x == 0, 0, np.where(x == 0, 1, x) ** p)
+
+
 @implements(np.linalg.norm, method=True)
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Norm of vectors or matrices.
@@ -291,7 +298,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         return euclidean_norm(x, axis=axis, keepdims=keepdims)
     if axis is None:
         axis = tuple(range(np.ndim(x)))
-    axes = tuple(np.atleast_1d(axis) % np.ndim(x))
+    axes = normalize_axis_tuple(axis, np.ndim(x))
     if len(axes) == 1:
         axis = int(axes[0])
         if ord == 2:
@@ -300,8 +307,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
             return max(abs(x), axis=axis, keepdims=keepdims)
         if ord == 1:
             return sum(abs(x), axis=axis, keepdims=keepdims)
-        if isinstance(ord, int | float) and ord > 0:
-            return sum(abs(x) ** ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+        if isinstance(ord, int | float | np.number) and ord > 0:
+            total = sum(_root(abs(x), float(ord)), axis=axis, keepdims=keepdims)
+            return _root(total, 1 / float(ord))
     elif len(axes) == 2 and ord in (1, np.inf):
         rows, columns = (int(a) for a in axes)
         summed, largest = (rows, columns) if ord == 1 else (columns, rows)
@@ -339,7 +347,7 @@ def _from_rows(rows, x, axis):
 
 def _others(x, axis):
     """The product of all other elements, for each: right also where some are 0."""
-    if x.size == 0:
+    if x.size == 0 or x.ndim == 0:
         return np.ones(x.shape, x.dtype)
     rows = _as_rows(x, axis)
     one = np.ones((*rows.shape[:-1], 1), rows.dtype)
@@ -374,7 +382,7 @@ prod = primitive(
 def _cumsum_rule(g, out, x, axis=None):
     if axis is None:
         return np.reshape(np.cumsum(g[::-1], axis=0)[::-1], x.shape)
-    return np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis)
+    return np.reshape(np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis), x.shape)
 
 
 cumsum = primitive(

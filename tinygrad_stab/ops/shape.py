@@ -4,11 +4,13 @@ All of these are linear, so each rule is the transposed map: what spread a numbe
 gradient, what picked a number puts its gradient back.
 """
 
+import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..core.operand import Operand, implements
 from ..core.primitive import primitive
@@ -379,7 +381,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
     (3, 1)
     """
     shape = np.shape(x)
-    axes = range(len(shape)) if axis is None else [a % len(shape) for a in np.atleast_1d(axis)]
+    axes = range(len(shape)) if axis is None else normalize_axis_tuple(axis, len(shape))
     if axis is not None and any(shape[a] != 1 for a in axes):
         raise ShapeError(
             f"squeeze: an axis to leave out has length 1; x has the shape {shape}, axis={axis}. "
@@ -396,8 +398,8 @@ def flip(x: Any, axis: Any = None) -> Any:
     >>> tg.flip(tg.tensor([1.0, 2.0, 3.0]))
     tensor([3., 2., 1.])
     """
-    axes = range(np.ndim(x)) if axis is None else np.atleast_1d(axis)
-    index = [slice(None)] * np.ndim(x)
+    axes = range(np.ndim(x)) if axis is None else normalize_axis_tuple(axis, np.ndim(x))
+    index: list[Any] = [slice(None)] * np.ndim(x)
     for a in axes:
         index[a] = slice(None, None, -1)
     return getitem(x, tuple(index))
@@ -407,7 +409,7 @@ roll = primitive(
     "roll",
     lambda x, shift, axis=None: np.roll(x, shift, axis),
     lambda g, out, x, shift, axis=None: np.roll(
-        g, tuple(-s for s in shift) if isinstance(shift, tuple) else -shift, axis
+        g, tuple(-s for s in shift) if np.ndim(shift) else -shift, axis
     ),
     doc="""
     Elements shifted along an axis (None: all, row by row); what falls off comes in again.
@@ -431,7 +433,7 @@ def tile(x: Any, reps: Any) -> Any:
     >>> tg.tile(tg.tensor([1.0, 2.0]), 2)
     tensor([1., 2., 1., 2.])
     """
-    reps = tuple(int(r) for r in np.atleast_1d(reps))
+    reps = tuple(operator.index(r) for r in np.atleast_1d(reps))
     shape = (1,) * (len(reps) - np.ndim(x)) + np.shape(x)
     reps = (1,) * (len(shape) - len(reps)) + reps
     # Each axis as a pair: which copy, which element.
@@ -462,13 +464,14 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     [tensor([1., 2.]), tensor([3., 4.])]
     """
     length = np.shape(x)[axis]
-    if isinstance(indices_or_sections, int | np.integer):
-        if length % indices_or_sections:
+    if np.ndim(indices_or_sections) == 0:
+        sections = int(indices_or_sections)
+        if sections < 1 or length % sections:
             raise ShapeError(
                 f"split: equal parts must fit; {length} elements along axis {axis} do not make "
-                f"{indices_or_sections} parts. Pass the indices to cut at"
+                f"{sections} parts. Pass the indices to cut at"
             )
-        cuts = list(range(0, length + 1, length // indices_or_sections))
+        cuts = [i * (length // sections) for i in range(sections + 1)]
     else:
         cuts = [0, *indices_or_sections, length]
     return [
@@ -500,6 +503,11 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
             f"pad: mode is constant, edge, reflect, symmetric or wrap; received {mode!r}"
         )
     widths = np.broadcast_to(pad_width, (np.ndim(x), 2))
+    if widths.dtype.kind not in "iu" or widths.min(initial=0) < 0 or np.ndim(constant_values):
+        raise ArgumentError(
+            f"pad: widths are integers from 0 on, constant_values is one number; received "
+            f"pad_width={pad_width}, constant_values={constant_values}"
+        )
     if mode != "constant":
         for axis, width in enumerate(widths):
             places: Any = np.arange(np.shape(x)[axis])
@@ -527,7 +535,11 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """
     if axis is None:
         x, axis = ravel(x), 0
-    return getitem(x, (slice(None),) * (axis % np.ndim(x)) + (np.asarray(indices),))
+    (axis,) = normalize_axis_tuple(axis, np.ndim(x))
+    index = np.asarray(indices)
+    if index.size == 0 or index.dtype == bool:  # numbers of places here, not a mask
+        index = index.astype(np.intp)
+    return getitem(x, (slice(None),) * axis + (index,))
 
 
 def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
