@@ -75,7 +75,7 @@ class Operand:
     @staticmethod
     def apply(primitive: "Primitive", args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Call ``primitive`` on arguments of which one at least is of this class."""
-        raise NotImplementedError
+        raise UnsupportedError("apply: each kind of operand says itself what a call does")
 
     shape = property(lambda self: self._value.shape, doc="The length of each axis.")
     ndim = property(lambda self: self._value.ndim, doc="The number of axes.")

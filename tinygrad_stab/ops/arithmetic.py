@@ -161,11 +161,16 @@ def _tie(x, y):
     return x - y
 
 
+def _to_winner(g, x, y, wins):
+    """The gradient of an argument that gives the value where it wins, half of it at a tie."""
+    return np.where(x == y, g / 2, np.where(wins, g, 0))
+
+
 maximum = primitive(
     "maximum",
     np.maximum,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x > y, g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x < y, g, 0)),
+    lambda g, out, x, y: _to_winner(g, x, y, x > y),
+    lambda g, out, x, y: _to_winner(g, x, y, x < y),
     doc="""
     The larger of two, elementwise; NaN if one is.
 
@@ -182,8 +187,8 @@ maximum = primitive(
 minimum = primitive(
     "minimum",
     np.minimum,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x < y, g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(x > y, g, 0)),
+    lambda g, out, x, y: _to_winner(g, x, y, x < y),
+    lambda g, out, x, y: _to_winner(g, x, y, x > y),
     doc="""
     The smaller of two, elementwise; NaN if one is.
 
@@ -206,8 +211,8 @@ def _or_missing(chosen, other):
 fmax = primitive(
     "fmax",
     np.fmax,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x > y, y), g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x < y, x), g, 0)),
+    lambda g, out, x, y: _to_winner(g, x, y, _or_missing(x > y, y)),
+    lambda g, out, x, y: _to_winner(g, x, y, _or_missing(x < y, x)),
     doc="""
     The larger of two, elementwise; where one is NaN, the other.
 
@@ -224,8 +229,8 @@ fmax = primitive(
 fmin = primitive(
     "fmin",
     np.fmin,
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x < y, y), g, 0)),
-    lambda g, out, x, y: np.where(x == y, g / 2, np.where(_or_missing(x > y, x), g, 0)),
+    lambda g, out, x, y: _to_winner(g, x, y, _or_missing(x < y, y)),
+    lambda g, out, x, y: _to_winner(g, x, y, _or_missing(x > y, x)),
     doc="""
     The smaller of two, elementwise; where one is NaN, the other.
 
