@@ -485,7 +485,9 @@ def _reduce(losses: Any, reduction: str) -> Any:
 
 def _same_shape(loss: str, input: Any, target: Any) -> tuple[Any, Any]:
     """Input and target as tensors or arrays, if their shapes are the same."""
-    input = input if isinstance(input, Operand) else np.asarray(input, float)
+    if not isinstance(input, Operand):
+        input = np.asarray(input)
+        input = input.astype(float) if input.dtype.kind in "iub" else input
     if not isinstance(target, Operand | np.ndarray) or target.dtype.kind in "iub":
         target = np.asarray(target, input.dtype)  # numbers as such do not widen float32
     if np.shape(input) != np.shape(target):
