@@ -10,7 +10,8 @@ import tinygrad_stab
 ROOT = Path(tinygrad_stab.__file__).parent
 # Lowest first; a package imports from packages below it, or from itself.
 LAYERS = [
-    {"errors", "domain"},
+    {"errors"},
+    {"arrays", "domain"},
     {"core"},
     {"ops"},
     {"nn", "optim", "inspection", "datasets"},

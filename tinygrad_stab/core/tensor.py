@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ..arrays import numbers
 from ..errors import ArgumentError, DtypeError, GraphError, ShapeError, refusal
 from .backward import graph, sweep
 from .mode import Scope, mode, scope_path
@@ -66,7 +67,7 @@ class Tensor(Operand):
     def __init__(
         self, data: Any, requires_grad: bool = False, dtype: Any = None, name: str | None = None
     ) -> None:
-        self._value = _numbers(data._value if isinstance(data, Tensor) else data, dtype).copy()
+        self._value = numbers(data._value if isinstance(data, Tensor) else data, dtype).copy()
         self._exposed: tuple[int, ndarray] | None = None
         self._requires_grad = False
         self._grad: ndarray | None = None
@@ -95,7 +96,7 @@ class Tensor(Operand):
             elif (kind is float or kind is int) and primitive.broadcasts:
                 values.append(arg)  # stays a Python number, which does not widen float32
             else:
-                values.append(None if arg is None else _numbers(arg))
+                values.append(None if arg is None else numbers(arg))
         try:
             data = primitive.forward(*values, **params)
         except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -139,7 +140,7 @@ class Tensor(Operand):
     def data(self, value: Any) -> None:
         array = self._leaf("data")._value
         if value is not array:  # after `t.data -= …` it is, and has been written to
-            array = _numbers(value, self.dtype).copy()
+            array = numbers(value, self.dtype).copy()
         if array.shape != self.shape:
             raise ShapeError(f"data: a leaf keeps its shape {self.shape}; got {array.shape}")
         self._value = array
@@ -153,7 +154,7 @@ class Tensor(Operand):
         self._stamp_write()
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        array, value = self._leaf("item assignment")._value, _numbers(value, self.dtype)
+        array, value = self._leaf("item assignment")._value, numbers(value, self.dtype)
         try:
             array[index] = value
         except (ValueError, IndexError) as error:
@@ -205,7 +206,7 @@ class Tensor(Operand):
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
-            value = value if value is self._grad else _numbers(value, self.dtype).copy()
+            value = value if value is self._grad else numbers(value, self.dtype).copy()
             if value.shape != self.shape:
                 raise ShapeError(
                     f"grad: has the shape of its tensor, {self.shape}; received {value.shape}"
@@ -263,7 +264,7 @@ class Tensor(Operand):
                 f"backward: the output must be real; {self.path} is {self.dtype}. Complex numbers "
                 f"are for values only: take .real before tensors come in"
             )
-        seed = _numbers(1.0 if gradient is None else gradient, self.dtype).copy()
+        seed = numbers(1.0 if gradient is None else gradient, self.dtype).copy()
         if seed.shape != self.shape:
             raise ShapeError(
                 f"backward: `gradient` has the shape of the output, {self.shape}, without "
@@ -330,30 +331,3 @@ def _restore(data: Any, requires_grad: bool, name: str | None, grad: ndarray | N
     leaf = Tensor(data, requires_grad, name=name)
     leaf.grad = grad
     return leaf
-
-
-def _numbers(data: Any, dtype: Any = None) -> ndarray:
-    """``data`` as an array of numbers, of the given type."""
-    if isinstance(data, list | tuple) and any(isinstance(item, Operand) for item in data):
-        raise DtypeError(
-            f"an array needs numbers; received a {type(data).__name__} of tensors, whose "
-            f"gradients would be lost. Join them with tg.stack or tg.concatenate"
-        )
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise ShapeError(f"an array needs rows of equal length; {error}") from error
-    if array.dtype.kind not in "fiubc":
-        raise DtypeError(
-            f"an array needs numbers; received {type(data).__name__} of dtype {array.dtype}. "
-            f"Convert it first, e.g. with np.asarray(…, float)"
-        )
-    if dtype is None or array.dtype == dtype:
-        return array
-    kind = np.dtype(dtype).kind
-    if kind not in "fiubc" or (array.dtype.kind == "c" and kind != "c"):
-        raise DtypeError(
-            f"dtype: numbers must keep their meaning; received {array.dtype} for {np.dtype(dtype)}."
-            f" Take .real or .imag first"
-        )
-    return array.astype(dtype)

@@ -1,0 +1,35 @@
+"""What counts as an array of numbers."""
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from .errors import DtypeError, ShapeError
+
+
+def numbers(data: Any, dtype: Any = None) -> ndarray:
+    """``data`` as an array of numbers, of the given type."""
+    if isinstance(data, list | tuple) and any(hasattr(item, "requires_grad") for item in data):
+        raise DtypeError(
+            f"an array needs numbers; received a {type(data).__name__} of tensors, whose "
+            f"gradients would be lost. Join them with tg.stack or tg.concatenate"
+        )
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"an array needs rows of equal length; {error}") from error
+    if array.dtype.kind not in "fiubc":
+        raise DtypeError(
+            f"an array needs numbers; received {type(data).__name__} of dtype {array.dtype}. "
+            f"Convert it first, e.g. with np.asarray(…, float)"
+        )
+    if dtype is None or array.dtype == dtype:
+        return array
+    kind = np.dtype(dtype).kind
+    if kind not in "fiubc" or (array.dtype.kind == "c" and kind != "c"):
+        raise DtypeError(
+            f"dtype: numbers must keep their meaning; received {array.dtype} for {np.dtype(dtype)}."
+            f" Take .real or .imag first"
+        )
+    return array.astype(dtype)
