@@ -59,6 +59,8 @@ COMPOSITIONS = [
                 case((3,), pad_width=2, mode="edge")),
     Composition(tg.take, case((3, 4), indices=[0, 0, 2]), case((3, 4), indices=[1, -1], axis=1)),
     Composition(tg.take_along_axis, case((2, 3), indices=np.array([[2], [0]]), axis=1)),
+    Composition((lambda x, src: tg.scatter_add(x, 1, np.array([[2, 2], [0, 1]]), src)),
+                case((2, 3), (2, 2))),
     Composition(tg.gather, case((2, 3), dim=1, index=np.array([[2, 2], [0, 1]]))),
     Composition((lambda x, at: tg.concatenate(tg.split(x, at)[::-1])),
                 case((5, 2), at=[1, 3]), case((4,), at=2)),
@@ -86,7 +88,7 @@ COMPOSITIONS = [
                 kinks=[Kink(lambda x, y: np.abs(x - y) - 1, "", (), ())]),
     Composition(F.smooth_l1_loss, case((3, 4), (3, 4)), analytic=False,
                 kinks=[Kink(lambda x, y: np.abs(x - y) - 1, "", (), ())]),
-    Composition(F.cross_entropy, case((3, 4), target=LABELS), analytic=False),
+    Composition(F.cross_entropy, case((3, 4), target=LABELS)),
     Composition((lambda x: F.cross_entropy(
         x, LABELS, weight=[1.0, 2.0, 3.0, 4.0], ignore_index=1, label_smoothing=0.1)),
         case((3, 4))),
