@@ -483,6 +483,18 @@ def _reduce(losses: Any, reduction: str) -> Any:
     return _REDUCTIONS[reduction](losses)
 
 
+def _weighted(losses: Any, weight: Any) -> Any:
+    """Losses times weights that broadcast to their shape, and do not widen it."""
+    if weight is None:
+        return losses
+    if np.broadcast_shapes(np.shape(weight), np.shape(losses)) != np.shape(losses):
+        raise ShapeError(
+            f"weight: broadcasts to the shape of the input, {np.shape(losses)}; received "
+            f"{np.shape(weight)}. Does it belong to another batch?"
+        )
+    return losses * weight
+
+
 def _same_shape(loss: str, input: Any, target: Any) -> tuple[Any, Any]:
     """Input and target as tensors or arrays, if their shapes are the same."""
     if not isinstance(input, Operand):
@@ -726,7 +738,7 @@ def binary_cross_entropy(
     smallest = math.exp(-100)
     hit, miss = log(clip(input, smallest)), log(clip(1 - input, smallest))
     losses = -(target * hit + (1 - target) * miss)
-    return _reduce(losses if weight is None else losses * weight, reduction)
+    return _reduce(_weighted(losses, weight), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -759,7 +771,7 @@ def binary_cross_entropy_with_logits(
     losses = sigmoid_binary_cross_entropy(input, target)
     if pos_weight is not None:  # −(w − 1)·t·log σ(x) more
         losses = losses + (pos_weight - 1) * (target * activations.softplus(-input))
-    return _reduce(losses if weight is None else losses * weight, reduction)
+    return _reduce(_weighted(losses, weight), reduction)
 
 
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:

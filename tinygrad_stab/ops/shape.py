@@ -574,7 +574,13 @@ def gather(input: Any, dim: int, index: Any) -> Any:
     >>> tg.gather(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, np.array([[1, 1]]))
     tensor([[2., 2.]])
     """
-    return getitem(input, _grid(np.asarray(index), dim))
+    index = np.asarray(index)
+    if index.ndim != np.ndim(input) or index.dtype.kind not in "iu" or index.min(initial=0) < 0:
+        raise ShapeError(
+            f"gather: index holds integers from 0 on and has as many axes as input; received "
+            f"{index.dtype} of shape {index.shape} for input {np.shape(input)}"
+        )
+    return getitem(input, _grid(index, dim))
 
 
 @implements(method=True)
