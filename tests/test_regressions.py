@@ -73,6 +73,26 @@ class TestSilentlyWrong:
         z.sum().backward()
         np.testing.assert_array_equal(z.args[0].grad, [1, 2])
 
+    @pytest.mark.parametrize(
+        ("pick", "index"),
+        [
+            (lambda x, i: np.take(x, i, axis=0), np.array([0, 1, 1])),
+            (lambda x, i: np.take_along_axis(x, i, axis=0), np.array([[0, 1], [1, 1]])),
+            (lambda x, i: tg.gather(x, 0, i), np.array([[0, 1], [1, 1]])),
+            (lambda x, i: tg.scatter_add(np.zeros((2, 2)), 0, i, x), np.array([[0, 1], [1, 1]])),
+        ],
+    )
+    def test_an_index_inside_a_tuple_may_change_afterwards(self, pick, index):
+        grads = []
+        for change in (False, True):
+            x, own = leaf(np.arange(4.0).reshape(2, 2)), index.copy()
+            out = pick(x, own)
+            if change:
+                own[:] = 0
+            out.backward(np.arange(1.0, out.size + 1).reshape(out.shape))
+            grads.append(x.grad)
+        np.testing.assert_array_equal(*grads)
+
     def test_reshape_with_an_order(self):
         with pytest.raises(DtypeError, match="order by name"):
             leaf(np.ones(6)).reshape(2, 3, order="F")

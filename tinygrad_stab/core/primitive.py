@@ -218,11 +218,17 @@ class Primitive:
                     f"{self.name}: has no derivative with respect to {name}, so {name} must be "
                     f"plain; received a {type(value).__name__}. Pass {name}.data"
                 )
-            if isinstance(value, list | np.ndarray):
-                params[name] = value.copy()  # the rules read it later
-            elif isinstance(value, np.generic):
-                params[name] = value.item()  # a Python number does not widen float32
+            params[name] = _own(value)
         return args, params
+
+
+def _own(value: Any) -> Any:
+    """A parameter as the rules may read it later: its lists and arrays, also in tuples, copied."""
+    if isinstance(value, tuple):
+        return tuple(map(_own, value))
+    if isinstance(value, list | np.ndarray):
+        return value.copy()
+    return value.item() if isinstance(value, np.generic) else value  # does not widen float32
 
 
 def _has_default(parameter: inspect.Parameter) -> bool:
