@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ..core.operand import Operand
-from ..core.tensor import Tensor
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, describe
 from ..ops import activations, fused
 from ..ops.elementwise import clip, log, tanh, where
@@ -621,9 +620,7 @@ def cross_entropy(
             f"floats; received {target.dtype}. Convert it, or pass one class an example"
         )
     kept = None
-    if by_class and np.any(
-        (target._value if isinstance(target, Tensor) else target) == ignore_index
-    ):
+    if by_class and np.any(target == ignore_index):
         kept = np.asarray(target) != ignore_index
         target = np.where(kept, target, 0)
     losses = fused.softmax_cross_entropy(input, target)  # checks shapes, types and classes
@@ -633,25 +630,20 @@ def cross_entropy(
         return _reduce(losses, reduction)
 
     classes = np.shape(input)[-1]
+    _check_vectors("cross_entropy", (classes,), weight=weight)
     weights = np.ones(classes, input.dtype) if weight is None else np.asarray(weight, input.dtype)
-    if weights.shape != (classes,):
-        raise ShapeError(
-            f"cross_entropy: one weight a class, {classes}; received shape {weights.shape}"
-        )
-    log_p = fused.log_softmax(input)
     if by_class:
         # One weight an example, that of its class; 0 for those to ignore.
         used = weights[np.asarray(target)] * (1 if kept is None else kept)
         losses = used * losses
-        spread = np.sum(log_p * weights, axis=-1)
-        if kept is not None:
-            spread = where(kept, spread, 0.0)
         total = np.sum(used)
     else:
-        losses = -np.sum(log_p * (target * weights), axis=-1)
-        spread = np.sum(log_p * weights, axis=-1)
+        losses = -np.sum(fused.log_softmax(input) * (target * weights), axis=-1)
         total = max(np.size(losses), 1)
     if label_smoothing:
+        spread = np.sum(fused.log_softmax(input) * weights, axis=-1)
+        if kept is not None:
+            spread = where(kept, spread, 0.0)
         losses = (1 - label_smoothing) * losses - (label_smoothing / classes) * spread
     if reduction == "mean":
         return _weighted_mean(losses, total)

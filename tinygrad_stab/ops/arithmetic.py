@@ -305,18 +305,18 @@ copysign = primitive(
 )
 
 
-def _nonzero(r):
+def nonzero(r):
     """A distance, or 1 where it is 0, so that 0/0 becomes 0."""
     return np.where(r == 0, 1, r)
 
 
 def _arctan2_y(g, out, y, x):
-    r = _nonzero(np.hypot(x, y))
+    r = nonzero(np.hypot(x, y))
     return g * (x / r / r)
 
 
 def _arctan2_x(g, out, y, x):
-    r = _nonzero(np.hypot(x, y))
+    r = nonzero(np.hypot(x, y))
     return -g * (y / r / r)
 
 
@@ -342,8 +342,8 @@ arctan2 = primitive(
 hypot = primitive(
     "hypot",
     np.hypot,
-    lambda g, out, x, y: g * (x / _nonzero(out)),
-    lambda g, out, x, y: g * (y / _nonzero(out)),
+    lambda g, out, x, y: g * (x / nonzero(out)),
+    lambda g, out, x, y: g * (y / nonzero(out)),
     doc="""
     √(x² + y²), elementwise, without overflow.
 

@@ -11,6 +11,7 @@ from ..core.operand import implements
 from ..core.primitive import primitive
 from ..domain import Kink, case
 from ..errors import UnsupportedError
+from .arithmetic import nonzero
 from .elementwise import abs
 
 _EXPECTS = "axis must name distinct axes of x. Count from 0, or from −1 backwards"
@@ -167,9 +168,8 @@ def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
 def _std_rule(g, out, x, axis=None, ddof=0, keepdims=False):
     d = x - np.mean(x, axis=axis, keepdims=True)
     n = _count(x, axis, ddof)
-    spread = _restore(out, x, axis, keepdims)
-    safe = np.where(spread == 0, 1, spread)  # there d is 0 too: 0/0 becomes 0
-    return _restore(g, x, axis, keepdims) * (d / safe) * (1 / n if n else math.inf)
+    spread = nonzero(_restore(out, x, axis, keepdims))  # where it is 0, d is too
+    return _restore(g, x, axis, keepdims) * (d / spread) * (1 / n if n else math.inf)
 
 
 std = primitive(
@@ -218,7 +218,7 @@ def _logsumexp_forward(x, axis=None, keepdims=False):
 def _logsumexp_rule(g, out, x, axis=None, keepdims=False):
     e, _ = _exponentials(x, axis)
     total = np.sum(e, axis=axis, keepdims=True)
-    return _restore(g, x, axis, keepdims) * (e / np.where(total == 0, 1, total))
+    return _restore(g, x, axis, keepdims) * (e / nonzero(total))
 
 
 logsumexp = primitive(
@@ -241,8 +241,7 @@ euclidean_norm = primitive(
     "euclidean_norm",
     lambda x, axis=None, keepdims=False: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)),
     lambda g, out, x, axis=None, keepdims=False: (
-        _restore(g, x, axis, keepdims)
-        * (x / np.where(_restore(out, x, axis, keepdims) == 0, 1, _restore(out, x, axis, keepdims)))
+        _restore(g, x, axis, keepdims) * (x / nonzero(_restore(out, x, axis, keepdims)))
     ),
     doc="""
     √Σ x² over the given axes: the length of a vector, Frobenius' norm of a matrix.
@@ -266,7 +265,7 @@ euclidean_norm = primitive(
 
 def _root(x: Any, p: float) -> Any:
     """x^p for x ≥ 0, with gradient 0 at 0, where it may not exist."""
-    return np.where(x == 0, 0, np.where(x == 0, 1, x) ** p)
+    return np.where(x == 0, 0, nonzero(x) ** p)
 
 
 @implements(np.linalg.norm, method=True)
@@ -314,13 +313,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         rows, columns = (int(a) for a in axes)
         summed, largest = (rows, columns) if ord == 1 else (columns, rows)
         result = max(sum(abs(x), axis=summed, keepdims=True), axis=largest, keepdims=True)
-        return (
-            result
-            if keepdims
-            else np.reshape(
-                result, tuple(n for i, n in enumerate(np.shape(result)) if i not in axes)
-            )
-        )
+        return result if keepdims else np.squeeze(result, axis=axes)
     raise UnsupportedError(
         f"norm: has rules for vectors (ord > 0) and for matrices with ord 'fro', 1, inf; received "
         f"ord={ord!r} over {len(axes)} axes. Name one axis for vectors, or use 'fro'"

@@ -235,9 +235,9 @@ def _concatenate_rule(g, out, *arrays, axis=0, index=0):
 
 def _along(x, axis, place):
     """x[..., place, ...] with the place at one axis."""
-    index = [slice(None)] * x.ndim
+    index = [slice(None)] * np.ndim(x)
     index[axis] = place
-    return x[tuple(index)]
+    return getitem(x, tuple(index))
 
 
 _concatenate = primitive(
@@ -474,9 +474,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         cuts = [i * (length // sections) for i in range(sections + 1)]
     else:
         cuts = [0, *indices_or_sections, length]
-    return [
-        getitem(x, (slice(None),) * (axis % np.ndim(x)) + (slice(a, b),)) for a, b in pairwise(cuts)
-    ]
+    return [_along(x, axis, slice(a, b)) for a, b in pairwise(cuts)]
 
 
 @implements(np.pad)
@@ -539,7 +537,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     index = np.asarray(indices)
     if index.size == 0 or index.dtype == bool:  # numbers of places here, not a mask
         index = index.astype(np.intp)
-    return getitem(x, (slice(None),) * axis + (index,))
+    return _along(x, axis, index)
 
 
 def _grid(index: np.ndarray, axis: int) -> tuple[np.ndarray, ...]:
@@ -566,6 +564,16 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     return getitem(x, _grid(np.broadcast_to(index, shape), axis))
 
 
+def _places(input: Any, dim: int, index: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The places that PyTorch's ``index`` names along an axis."""
+    if index.ndim != np.ndim(input) or index.dtype.kind not in "iu" or index.min(initial=0) < 0:
+        raise ShapeError(
+            f"gather, scatter_add: index holds integers from 0 on and has as many axes as input; "
+            f"received {index.dtype} of shape {index.shape} for input {np.shape(input)}"
+        )
+    return _grid(index, dim)
+
+
 @implements(method=True)
 def gather(input: Any, dim: int, index: Any) -> Any:
     """PyTorch's name for :func:`take_along_axis`; ``index`` may be smaller along other axes.
@@ -574,13 +582,7 @@ def gather(input: Any, dim: int, index: Any) -> Any:
     >>> tg.gather(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, np.array([[1, 1]]))
     tensor([[2., 2.]])
     """
-    index = np.asarray(index)
-    if index.ndim != np.ndim(input) or index.dtype.kind not in "iu" or index.min(initial=0) < 0:
-        raise ShapeError(
-            f"gather: index holds integers from 0 on and has as many axes as input; received "
-            f"{index.dtype} of shape {index.shape} for input {np.shape(input)}"
-        )
-    return getitem(input, _grid(index, dim))
+    return getitem(input, _places(input, dim, np.asarray(index)))
 
 
 @implements(method=True)
@@ -593,4 +595,4 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     """
     index = np.asarray(index)
     region = getitem(src, tuple(slice(n) for n in index.shape))
-    return input + scatter(region, _grid(index, dim), np.shape(input))
+    return input + scatter(region, _places(input, dim, index), np.shape(input))
