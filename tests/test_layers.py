@@ -15,6 +15,7 @@ LAYERS = [
     {"core"},
     {"ops"},
     {"nn", "optim", "inspection", "datasets"},
+    {"testing"},
     {"diagnostics"},
     {"experiments"},
     {"cli"},
@@ -24,6 +25,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.p
 # What may be imported from outside, beyond the standard library.
 OUTSIDE = {
     "datasets": {"numpy", "pooch"},
+    "testing": {"numpy", "hypothesis"},
     "experiments": {"numpy", "rich", "matplotlib"},
     "cli": {"typer", "rich"},
 }

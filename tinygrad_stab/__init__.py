@@ -7,7 +7,7 @@
 array(6.)
 """
 
-from . import datasets, diagnostics, domain, errors, inspection, nn, optim
+from . import datasets, diagnostics, domain, errors, inspection, nn, optim, testing
 from .core.backward import graph
 from .core.functional import grad, hessian, jacobian, jvp, value_and_grad, vjp
 from .core.mode import enable_grad, no_grad
@@ -321,6 +321,7 @@ __all__ = [
     "tanh",
     "tensor",
     "tensordot",
+    "testing",
     "tile",
     "trace",
     "transpose",

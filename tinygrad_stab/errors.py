@@ -36,6 +36,22 @@ class NonFiniteError(StabError, FloatingPointError):
     """A NaN or an infinity where a finite number is needed."""
 
 
+class NotAnalyticError(StabError, ValueError):
+    """A function whose derivative the complex step cannot take."""
+
+
+class GradientCheckError(StabError, AssertionError):
+    """A gradient that a check found wrong, or could not vouch for."""
+
+
+class VacuousCheckError(GradientCheckError):
+    """A gradient check that could not have failed, and so proves nothing."""
+
+
+class PrecisionWarning(UserWarning):
+    """Numbers of so low a precision that a check must be more lenient."""
+
+
 class ArgumentError(StabError, ValueError):
     """An argument outside its range."""
 

@@ -5,7 +5,7 @@ in the reverse of the order in which they were made, so that a node's gradient i
 sum over all its consumers) before its rules pass it on: the chain rule, one edge at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,6 +59,40 @@ def graph(*outputs: "Tensor") -> list["Tensor"]:
                 seen.add(arg)
                 stack.append(arg)
     return sorted(leaves, key=_made_at) + sorted(results, key=_made_at)
+
+
+def contribution(
+    node: "Tensor", index: int, g: ndarray, seen: Sequence[Any] | None = None
+) -> ndarray:
+    """What one argument of an operation receives through it: one term of the chain rule's sum.
+
+    Parameters
+    ----------
+    node : Tensor
+        The result of an operation.
+    index : int
+        Which of ``node.args`` is meant; a tensor for which there is a rule.
+    g : ndarray
+        ∂L/∂node, of its shape.
+    seen : sequence of arrays, optional
+        What the rule is told that result and arguments were. Default: what they were.
+
+    Returns
+    -------
+    ndarray
+        Of the argument's shape and dtype, maybe ``g`` itself or a view of it: not to be written to.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> x = tg.tensor(3.0, requires_grad=True)
+    >>> tg.core.backward.contribution(x * x, 0, np.array(1.0))
+    array(3.)
+    """
+    op = cast("Primitive", node.op)
+    rule = cast(Any, op.rules_of_each(len(node.args))[index])
+    seen = (node._value, *node.values) if seen is None else seen
+    return _fit(rule(g, *seen, **node.params), node.args[index], node)
 
 
 def sweep(

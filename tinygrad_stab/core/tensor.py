@@ -95,6 +95,8 @@ class Tensor(Operand):
                 values.append(arg)
             elif (kind is float or kind is int) and primitive.broadcasts:
                 values.append(arg)  # stays a Python number, which does not widen float32
+            elif isinstance(arg, Operand):
+                return arg.apply(primitive, args, params)  # of another kind, which goes first
             else:
                 values.append(None if arg is None else numbers(arg))
         try:

@@ -1,0 +1,26 @@
+"""Prove: gradient checks that cannot pass in vain, for this engine's functions and anybody's."""
+
+from .gradcheck import check_gradients
+from .grading import Grade, Grades, compare
+from .hints import hint
+from .mutation import Mutant, MutationReport, mutants_of, mutate
+from .oracle import Analytic, Estimate, central_differences, complex_step
+from .report import GradientReport, InputReport
+
+__all__ = [
+    "Analytic",
+    "Estimate",
+    "Grade",
+    "Grades",
+    "GradientReport",
+    "InputReport",
+    "Mutant",
+    "MutationReport",
+    "central_differences",
+    "check_gradients",
+    "compare",
+    "complex_step",
+    "hint",
+    "mutants_of",
+    "mutate",
+]

@@ -1,0 +1,618 @@
+"""`check_gradients`: is this gradient right? With an answer that cannot be had in vain."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from ..core.functional import vjp
+from ..core.tensor import Tensor
+from ..errors import (
+    ArgumentError,
+    DtypeError,
+    GradientCheckError,
+    NotAnalyticError,
+    PrecisionWarning,
+    StabError,
+    VacuousCheckError,
+)
+from .hints import hint
+from .oracle import (
+    RUNGS,
+    Estimate,
+    Lines,
+    Neighbourhood,
+    along_blocks,
+    along_elements,
+    cauchy_riemann,
+    central_differences,
+    differences,
+    flat,
+    imaginary,
+    measured_noise,
+    noise_in,
+)
+from .report import CORRECT, INCONCLUSIVE, KINK, WRONG, GradientReport, InputReport
+from .subject import EngineFunction, Inputs, Pair, Subject
+
+_EPS = float(np.finfo(float).eps)
+# Round-off of the gradient itself, in units of the last place of the slopes that make it up.
+_ROUNDING = 1000 * _EPS
+_BLOCK = 16  # elements that are tried together ...
+_BLOCK_RUNGS = 5  # ... by so many steps: where these do not do, each is tried alone
+
+
+def check_gradients(
+    f: Any,
+    *inputs: Any,
+    order: int = 1,
+    argnums: int | Sequence[int] | None = None,
+    parameters: Sequence[Tensor] | Any = (),
+    precision: float = 1e-6,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    sample: int | None = None,
+    control: float | None = 1e-4,
+    oracle: str = "auto",
+    allow_constant: bool = False,
+    seed: int = 0,
+) -> GradientReport:
+    """Check a gradient against the definition of the derivative, element by element.
+
+    The reference is the complex step where f is analytic, else central differences; where the two
+    sides of an element disagree, one-sided differences. Whatever does not agree with the complex
+    step is tried by differences too, before it is called wrong. Each element gets a verdict:
+
+    - *correct*: the difference is within what the oracle's own error explains;
+    - *wrong*: it is not;
+    - *kink*: the function has two one-sided derivatives here, and the gradient lies between them;
+    - *inconclusive*: round-off or overflow hides the derivative.
+
+    A function whose output is not a scalar is checked through ⟨v, f⟩ for a random v.
+
+    Parameters
+    ----------
+    f : callable, or pair of callables
+        A function of tensors, whose gradient is what ``backward`` gives. Or ``(f, gradient)``,
+        plain functions of arrays: for a scalar f ``gradient(*inputs)``; else
+        ``gradient(g, *inputs)`` with g = ∂L/∂out (a tuple, if f returns one). It returns one
+        array, or a tuple with one an input.
+    *inputs : array_like, Tensor or anything
+        Where to check. Arrays of floats, and tensors that require grad, are differentiated with
+        respect to; all else is passed on as it is.
+    order : int
+        1, or 2 for the derivatives of the gradient as well (functions of tensors only).
+    argnums : int or sequence of int, optional
+        Which inputs to check. Default: all that can be.
+    parameters : iterable of Tensor
+        Leaves that f uses besides its inputs, such as ``model.parameters()``, to check too.
+    precision : float
+        The relative error that must be visible at an element; else it is inconclusive.
+    rtol, atol : float
+        Differences to let pass beyond the oracle's own error. By default none.
+    sample : int, optional
+        Check so many elements of each input, picked at random, rather than all.
+    control : float or None
+        Relative size of an error that is planted at the element that is seen least well, and
+        that must be found, or the check fails itself. None: plant none.
+    oracle : {"auto", "complex", "differences"}
+        Which oracle to ask.
+    allow_constant : bool
+        Whether f may be constant in an input (its derivative zero everywhere near).
+    seed : int
+        Of v, of the sample.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    GradientCheckError
+        An AssertionError. The gradient is wrong somewhere, of a wrong shape or type, not linear
+        in v, not the same when computed again; or f writes to its inputs.
+    VacuousCheckError
+        A GradientCheckError. The check could not have failed: nothing to differentiate, no
+        elements, f constant in an input, all inconclusive, a tolerance above the gradient.
+    NotAnalyticError
+        ``oracle="complex"``, and f is not analytic here.
+
+    Notes
+    -----
+    Costs 2 gradients and about 10 evaluations of f, and an element 1 (complex step) or 4 to 28
+    (differences); stacks of elements are evaluated in one call where f allows it.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> print(tg.testing.check_gradients(lambda x: np.exp(x), np.array([-12.0, 1.0])))
+    the gradient of f is right: 2 correct of 2 elements
+    <BLANKLINE>
+      x (2,) float64: 2 correct; an error of 2e-13 would be seen
+    >>> def f(x): return np.sum(x ** 2)
+    >>> tg.testing.check_gradients((f, lambda x: x), np.array([1.0, 2.0]))
+    Traceback (most recent call last):
+        ...
+    tinygrad_stab.errors.GradientCheckError: the gradient of f is wrong at 2 of 2 elements...
+    """
+    if order not in (1, 2) or oracle not in ("auto", "complex", "differences"):
+        raise ArgumentError(
+            f"check_gradients: order is 1 or 2, oracle is auto, complex or differences; received "
+            f"order={order!r}, oracle={oracle!r}"
+        )
+    if not 0 < precision < 1 or not 0 <= rtol < 1 or atol < 0 or (control and control < precision):
+        raise ArgumentError(
+            f"check_gradients: needs 0 < precision ≤ control, precision < 1, 0 ≤ rtol < 1, "
+            f"atol ≥ 0; received precision={precision}, control={control}, rtol={rtol}, atol={atol}"
+        )
+    parameters = list(parameters)
+    subject: Inputs
+    if isinstance(f, tuple):
+        if len(f) != 2 or not all(map(callable, f)):
+            raise DtypeError(
+                f"check_gradients: a pair is (f, gradient), two functions; received {f!r:.80}"
+            )
+        if order == 2 or parameters:
+            raise ArgumentError(
+                "check_gradients: order=2 and parameters are for functions of tensors; received "
+                "a pair. Check the gradient as an f of its own"
+            )
+        subject = Pair(*f, inputs, argnums)
+    else:
+        subject = EngineFunction(f, inputs, argnums, parameters)
+    settings = _Settings(precision, rtol, atol, sample, control, oracle, allow_constant, seed)
+    if order == 2 and not subject.places:
+        raise ArgumentError("check_gradients: order=2 is for inputs; received parameters alone")
+    call = _call(subject.name, inputs, settings, order)
+    report = _check(subject, settings, call)
+    if order == 2:
+        # Derivatives of a linear function's gradient are zero, which is no error.
+        plain = "auto" if oracle == "complex" else oracle
+        of_second = replace(settings, allow_constant=True, oracle=plain)
+        report.second = _check(_second(subject, settings), of_second, call)
+    if not report.passed:
+        raise GradientCheckError(str(report))
+    return report
+
+
+@dataclass
+class _Settings:
+    precision: float
+    rtol: float
+    atol: float
+    sample: int | None
+    control: float | None
+    oracle: str
+    allow_constant: bool
+    seed: int
+
+
+def _call(name: str, inputs: Sequence[Any], settings: _Settings, order: int) -> str:
+    """The call as a line of Python, if the inputs are small enough to print."""
+    words = []
+    for x in inputs:
+        array = x.data if isinstance(x, Tensor) else x
+        if isinstance(array, ndarray):
+            whole = array.size <= 100
+            text = repr(array.tolist()) if whole else f"<{array.shape} {array.dtype}>"
+            text = f"np.array({text}{'' if array.dtype == float else f', np.{array.dtype}'})"
+            array = text if whole else text[9:-1]
+        else:
+            array = repr(array)
+        words.append(array)
+    words += [f"order={order}"] * (order != 1) + [f"seed={settings.seed}"]
+    return f"tg.testing.check_gradients({name}, {', '.join(words)})"
+
+
+def _check(subject: Subject, settings: _Settings, call: str) -> GradientReport:
+    """The whole check of one subject."""
+    if not subject.arrays:
+        raise VacuousCheckError(
+            f"check_gradients: something must be differentiable; none of the inputs of "
+            f"{subject.name} is an array of floats or a tensor that requires grad. Pass "
+            f"np.array(…, float), or requires_grad=True"
+        )
+    empty = [name for name, a in zip(subject.names, subject.arrays, strict=True) if not a.size]
+    if empty or settings.sample == 0:
+        raise VacuousCheckError(
+            f"check_gradients: there must be elements to check; "
+            f"{', '.join(empty) or 'sample=0'} has none"
+        )
+    rng = np.random.default_rng(settings.seed)
+    with np.errstate(all="ignore"):
+        here = _values(subject)
+        v = np.ones(1) if len(here) == 1 else rng.uniform(0.5, 1.5, len(here))
+        v[1::2] *= -1
+        if not np.any(np.isfinite(here)):
+            raise VacuousCheckError(
+                f"check_gradients: the output must be finite somewhere; that of {subject.name} is "
+                f"not. Choose other inputs"
+            )
+        v[~np.isfinite(here)] = 0
+        grads = _gradients(subject, v)
+        notes: list[str] = []
+        inputs = []
+        for k in range(len(subject.arrays)):
+            size = subject.arrays[k].size
+            elements = np.arange(size)
+            if settings.sample is not None and settings.sample < size:
+                elements = np.sort(rng.choice(size, settings.sample, replace=False))
+                notes.append(f"{len(elements)} of the {size} elements of {subject.names[k]}")
+            judge = _Judge(subject, k, v, settings)
+            one = judge.verdicts(elements, grads[k].reshape(-1)[elements])
+            if judge.reason:
+                notes.append(judge.reason)
+            _refuse_vacuous(one, subject.name, judge.constant, settings)
+            if settings.control is not None:
+                note = _negative_control(judge, one, settings.control)
+                notes += [note] * (bool(note) and not one.count(WRONG))
+            inputs.append(one)
+        report = GradientReport(subject.name, inputs, list(dict.fromkeys(notes)), call)
+        if report.count(INCONCLUSIVE) == sum(len(one.verdict) for one in inputs):
+            raise VacuousCheckError(
+                f"check_gradients: an element at least must be conclusive; round-off or overflow "
+                f"hides all derivatives of {subject.name}. Choose other inputs, or ask for less "
+                f"than precision={settings.precision:g}\n{report}"
+            )
+        _check_low_precision(subject, v, report)
+    return report
+
+
+def _values(subject: Subject) -> ndarray:
+    """f(x), flat, after making sure that f is a function: no writing, no chance."""
+    given = [a.copy() for a in subject.arrays]
+    first = flat(subject.evaluate(*given)).copy()
+    for name, a, before in zip(subject.names, given, subject.arrays, strict=True):
+        if not np.array_equal(a, before, equal_nan=True):
+            raise GradientCheckError(
+                f"check_gradients: f leaves its inputs as they are; {subject.name} wrote to "
+                f"{name}. Copy before you write"
+            )
+    if first.dtype.kind != "f":
+        raise DtypeError(
+            f"check_gradients: f returns floating-point numbers; that of {subject.name} is "
+            f"{first.dtype}. Is a return missing?"
+        )
+    if not first.size:
+        raise VacuousCheckError(
+            f"check_gradients: there must be an output; that of {subject.name} has no elements"
+        )
+    second = flat(subject.evaluate(*[a.copy() for a in subject.arrays]))
+    if not np.array_equal(first, second, equal_nan=True):
+        raise GradientCheckError(
+            f"check_gradients: f must give the same value again; {subject.name} did not (up to "
+            f"{np.max(np.abs(first - second)):.2g} apart). Fix its random numbers (a seed), or "
+            f"switch dropout off"
+        )
+    return first
+
+
+def _gradients(subject: Subject, v: ndarray) -> list[ndarray]:
+    """The gradients under test, of the right shape and type, linear in v, and the same again."""
+    try:
+        pull = subject.pullback(subject.arrays)
+        grads = [np.asarray(g) for g in pull(v)]
+        again = [np.asarray(g) for g in pull(v)]
+        anew = [np.asarray(g) for g in subject.pullback(subject.arrays)(v)]
+        zero = [np.asarray(g) for g in pull(np.zeros_like(v))]
+        double = [np.asarray(g) for g in pull(2 * v)]
+    except GradientCheckError:
+        raise
+    except StabError as error:
+        raise GradientCheckError(
+            f"check_gradients: the gradient of {subject.name} could not be computed: {error}"
+        ) from error
+    for name, x, g, *others in zip(
+        subject.names, subject.arrays, grads, again, anew, zero, double, strict=True
+    ):
+        if g.shape != x.shape:
+            k = subject.names.index(name)
+            right = central_differences(subject.evaluate, subject.arrays, k, v).value
+            guess = hint(g.astype(float), right.reshape(x.shape))
+            raise GradientCheckError(
+                f"check_gradients: a gradient has the shape of its input; that of "
+                f"{subject.name} by {name} is {g.shape}, the input {x.shape}"
+                + (f". {guess}" if guess else "")
+            )
+        if g.dtype != x.dtype:
+            raise GradientCheckError(
+                f"check_gradients: a gradient has the type of its input; that of {subject.name} "
+                f"by {name} is {g.dtype}, the input {x.dtype}"
+            )
+        largest = np.max(np.abs(g), initial=0, where=np.isfinite(g))
+        problems = {
+            "is not the same when it is computed again": any(
+                _differ(g, other, 1e-13 * largest) for other in others[:2]
+            ),
+            "is not zero for g = 0: it does not multiply by ∂L/∂out everywhere": _differ(
+                others[2], 0 * g, 0.0
+            ),
+            "does not double when g doubles: it does not multiply by ∂L/∂out everywhere": _differ(
+                others[3], 2 * g, 1e-13 * largest
+            ),
+        }
+        for problem, found in problems.items():
+            if found:
+                raise GradientCheckError(
+                    f"check_gradients: a gradient is a function of its inputs, linear in "
+                    f"g = ∂L/∂out; that of {subject.name} by {name} {problem}"
+                )
+    return grads
+
+
+def _differ(a: ndarray, b: ndarray, tolerance: float) -> bool:
+    return not np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True)
+
+
+class _Judge:
+    """The oracles for one input of a subject, and what they say to a supposed gradient."""
+
+    def __init__(self, subject: Subject, k: int, v: ndarray, settings: _Settings) -> None:
+        self.subject, self.k, self.v, self.settings = subject, k, v, settings
+        self.near = Neighbourhood(subject.evaluate, subject.arrays, k)
+        self.noise: ndarray | None = None
+        self.reason = ""  # why the complex step was not used
+        self.constant = False
+        self.complex = settings.oracle != "differences" and subject.complex_ok[k]
+        self.trusted = False
+
+    def verdicts(self, elements: ndarray, a: ndarray) -> InputReport:
+        """Judge a supposed gradient, given at some elements."""
+        n, precision, x = len(elements), self.settings.precision, self.near.x
+        c, numeric, left, right = np.full((4, n), np.nan)
+        tolerance, power = self._in_blocks(elements, a)
+        verdict = np.where(power <= precision, CORRECT, INCONCLUSIVE).astype("<U12")
+        open_ = np.flatnonzero(verdict == INCONCLUSIVE)
+        self.constant = len(open_) == n
+        doubt = np.full(n, np.inf)  # of the complex step, where there is one
+        exact = self._complex_step(along_elements(x, elements[open_])) if len(open_) else None
+        if exact is not None:
+            c[open_], scale = exact.value, np.fmax(exact.scale, np.abs(a[open_]))
+            allowed = self._allowed(exact.value)
+            tolerance[open_] = exact.error + _ROUNDING * scale + allowed
+            good = np.abs(a[open_] - exact.value) <= tolerance[open_]
+            good &= tolerance[open_] <= precision * scale + allowed
+            power[open_] = np.where(scale > 0, tolerance[open_] / scale, 0)
+            verdict[open_[good]] = CORRECT
+            self.constant &= not np.any(exact.scale)
+            open_, error = open_[~good], exact.error[~good]
+            if len(open_):
+                doubt[open_] = error + 30 * self._rounding(elements[open_])
+        if len(open_):
+            lines = along_elements(x, elements[open_])
+            seen = self._differences(lines, a[open_], precision / 4)
+            self.constant &= not np.any(seen.scale)
+            numeric[open_] = seen.value
+            left[open_] = np.where(seen.kink, seen.left, np.nan)
+            right[open_] = np.where(seen.kink, seen.right, np.nan)
+            for i, j in enumerate(open_):
+                one = Estimate(*(field[i] for field in seen))
+                verdict[j], tolerance[j], power[j] = self._weigh(a[j], c[j], doubt[j], one)
+        power[verdict == INCONCLUSIVE] = np.inf
+        name, dtype = self.subject.names[self.k], self.subject.dtypes[self.k]
+        return InputReport(
+            name, x.shape, dtype, elements, x.reshape(-1)[elements], a,
+            numeric, c, tolerance, left, right, power, verdict,
+        )  # fmt: skip
+
+    def _in_blocks(self, elements: ndarray, a: ndarray) -> tuple[ndarray, ndarray]:
+        """Tolerance and power where whole blocks of elements agree; infinite elsewhere.
+
+        Along a line that moves 16 elements by random shares, the derivative is the sum of theirs,
+        each times its share. If it agrees with the gradient's, so does each element, to within
+        the error of the sum over its share: several errors cancel by chance alone, with a
+        probability of the order of (precision·error)², for there are two such lines through each
+        element. This takes an eighth of the evaluations.
+        """
+        n = len(elements)
+        worst = np.zeros(n)
+        if n < 2 * _BLOCK:
+            return np.full(n, np.inf), np.full(n, np.inf)
+        rng = np.random.default_rng([self.settings.seed, n])
+        starts = np.minimum(np.arange(0, n, _BLOCK), n - _BLOCK)
+        for _ in range(2):
+            places = rng.permutation(n)[starts[:, None] + np.arange(_BLOCK)]
+            lines = along_blocks(self.near.x, elements[places], rng)
+            terms = lines.weights * a[places]
+            wanted = np.sum(terms, axis=1)
+            seen = self._complex_step(lines)
+            if seen is None:
+                seen = self._differences(lines, wanted, 1e-9, _BLOCK_RUNGS)
+            tolerance = 3 * seen.error + _ROUNDING * np.sum(np.abs(terms), axis=1)
+            agree = ~seen.kink & (np.abs(seen.value - wanted) <= tolerance)
+            tolerance = np.where(agree, tolerance, np.inf)
+            np.maximum.at(worst, places, tolerance[:, None] / np.abs(lines.weights))
+        return worst, np.where(a != 0, worst / np.abs(a), np.inf)
+
+    def _allowed(self, reference: Any) -> Any:
+        return self.settings.atol + self.settings.rtol * np.abs(reference)
+
+    def _complex_step(self, lines: Lines) -> Estimate | None:
+        """The complex step, unless the function turns out not to be analytic."""
+        if not self.complex:
+            return None
+        try:
+            exact = imaginary(self.near, self.v, lines)
+            # The last block may share elements with the one before it.
+            own = lines.some(slice(len(np.unique(lines.elements)) // lines.elements.shape[1]))
+            if not self.trusted and not cauchy_riemann(
+                self.near, self.v, own, exact.value[: len(own.size)]
+            ):
+                raise NotAnalyticError(
+                    "complex step: differences give another derivative; f is not analytic here"
+                )
+        except NotAnalyticError as error:
+            if self.settings.oracle == "complex":
+                raise
+            why = str(error).removeprefix("complex step: ").partition(". Use")[0]
+            self.complex, self.reason = False, f"differences only, no complex step: {why}"
+            return None
+        self.trusted = True
+        return exact
+
+    def _differences(
+        self, lines: Lines, expected: ndarray, precision: float, rungs: int = RUNGS
+    ) -> Estimate:
+        if self.noise is None:
+            self.noise = measured_noise(self.subject.evaluate, self.subject.arrays)
+        return differences(self.near, self.v, lines, expected, self.noise, precision, rungs)
+
+    def _weigh(self, a: float, c: float, doubt: float, seen: Any) -> tuple[str, float, float]:
+        """Verdict, tolerance and power at an element, by differences and complex step ± doubt."""
+        n, hidden = seen.value, seen.hidden
+        tolerance = np.inf
+        sure, finite = np.isfinite(seen.error), np.isfinite(a)
+        size = np.abs(a) if finite else 0.0
+        scale = np.fmax(seen.scale, size)
+        if sure:
+            tolerance = 3 * seen.error + _ROUNDING * scale + self._allowed(n)
+        if seen.kink and np.isfinite(seen.left + seen.right):
+            low, high = sorted((seen.left, seen.right))
+            slack = 1e-6 * scale + self._allowed(n)
+            return (KINK if low - slack <= a <= high + slack else WRONG), slack, np.inf
+        if np.isfinite(doubt) and not np.abs(c - n) > tolerance + doubt:
+            # Differences do not contradict the complex step, which then knows better.
+            c_scale = np.fmax(np.abs(c), size)
+            c_tolerance = doubt + _ROUNDING * c_scale + self._allowed(c)
+            if not sure or c_tolerance < tolerance:
+                n, scale, tolerance, hidden = c, c_scale, c_tolerance, 0.0
+        if not scale:  # no output moved: each may be as steep as its last place hides
+            tolerance = np.fmax(tolerance, hidden)
+        power = tolerance / scale if scale else 0.0
+        allowed = self._allowed(n) / scale if scale else 0.0
+        if not self.near.finite and (not seen.scale or not finite):
+            return INCONCLUSIVE, tolerance, power  # it may act on an output that overflowed
+        off = np.abs(a - n)
+        if power > 0.1 + allowed or tolerance < off <= 3 * hidden:
+            return INCONCLUSIVE, tolerance, power
+        if not off <= tolerance:
+            return WRONG, tolerance, power
+        verdict = CORRECT if power <= self.settings.precision + allowed else INCONCLUSIVE
+        return verdict, tolerance, power
+
+    def _rounding(self, elements: ndarray) -> ndarray:
+        """How far rounding alone sets complex step and gradient apart.
+
+        Their difference at seven points nearby: what varies smoothly is a mistake, what does not
+        is noise.
+        """
+        apart = []
+        for i in range(7):
+            arrays = [a * (1 + i * 2.0**-20) for a in self.subject.arrays]
+            near = Neighbourhood(self.subject.evaluate, arrays, self.k)
+            try:
+                c = imaginary(near, self.v, along_elements(near.x, elements)).value
+            except NotAnalyticError:  # a kink is too near to know
+                return np.full(len(elements), np.inf)
+            apart.append(self._gradient(arrays, elements) - c)
+        noise = noise_in(np.asarray(apart))
+        return np.where(np.isfinite(noise), noise, np.inf)
+
+    def _gradient(self, arrays: Sequence[ndarray], elements: ndarray) -> ndarray:
+        return np.ravel(self.subject.pullback(arrays)(self.v)[self.k])[elements]
+
+
+def _refuse_vacuous(one: InputReport, function: str, constant: bool, settings: _Settings) -> None:
+    """Errors for a check that proves nothing about an input."""
+    if constant and not settings.allow_constant and not np.any(one.analytic):
+        raise VacuousCheckError(
+            f"check_gradients: the output must depend on every input that is checked; near here "
+            f"{function} is constant in {one.name}, and any gradient rule that gives zero would "
+            f"pass. Leave it out by argnums, or pass allow_constant=True"
+        )
+    size = np.abs(one.reference)
+    swamped = (size > 0) & (settings.atol >= size) & (one.verdict == CORRECT)
+    if np.any(swamped):
+        i = int(np.flatnonzero(swamped)[0])
+        raise VacuousCheckError(
+            f"check_gradients: a tolerance is below the gradient; atol={settings.atol:g} is above "
+            f"that by {one.name}[{', '.join(map(str, one.index(i)))}], {size[i]:.3g}, so that zero "
+            f"would pass. Leave atol at 0: the oracle knows its own error"
+        )
+
+
+def _negative_control(judge: _Judge, one: InputReport, size: float) -> str:
+    """Plant an error where it is seen least well, and make sure that it is found."""
+    correct = np.flatnonzero((one.verdict == CORRECT) & (one.analytic != 0))
+    if not len(correct):
+        return f"no error could be planted in {one.name}: no element is correct and not zero"
+    least = int(correct[np.argmax(one.power[correct])])
+    # Among others, so that it has to be found in the same way as a real one.
+    start = max(0, min(least - _BLOCK, len(one.elements) - 2 * _BLOCK))
+    among = slice(start, start + 2 * _BLOCK)
+    planted = one.analytic[among].copy()
+    scale = one.tolerance[least] / one.power[least] if one.power[least] else 0.0
+    planted[least - start] += size * max(scale, abs(one.analytic[least]))
+    found = judge.verdicts(one.elements[among], planted).verdict[least - start]
+    if found != WRONG:
+        raise VacuousCheckError(
+            f"check_gradients: a planted error must be found; at {one.name}"
+            f"[{', '.join(map(str, one.index(least)))}] a relative error of {size:g} was not "
+            f"({found}). Lower rtol and atol, or plant a larger one (control=…)"
+        )
+    return ""
+
+
+def _check_low_precision(subject: Subject, v: ndarray, report: GradientReport) -> None:
+    """Of inputs that were not float64: the gradient in their own type, to their own precision.
+
+    The rules were checked in float64, to its full power; what is left is whether they keep the
+    type, and lose no more than it must.
+    """
+    low = [k for k, dtype in enumerate(subject.dtypes) if dtype != np.float64]
+    if not low or not report.passed:
+        return
+    arrays = [a.astype(dtype) for a, dtype in zip(subject.arrays, subject.dtypes, strict=True)]
+    grads = subject.pullback(arrays)(v)
+    for k in low:
+        one, dtype, g = report.inputs[k], subject.dtypes[k], np.asarray(grads[k])
+        tolerance = 2000 * float(np.finfo(dtype).eps)
+        if g.dtype != dtype:
+            raise GradientCheckError(
+                f"check_gradients: a gradient has the type of its input; that of {subject.name} "
+                f"by {one.name} is {g.dtype}, the input {dtype}"
+            )
+        size = np.max(np.abs(one.analytic), initial=0, where=np.isfinite(one.analytic))
+        off = np.abs(g.reshape(-1)[one.elements] - one.analytic) / (size or 1)
+        certain = (one.verdict == CORRECT) & np.isfinite(one.analytic)
+        worst = np.max(off, initial=0, where=certain)
+        if not worst <= tolerance:
+            i = int(np.argmax(np.where(certain, off, -1)))
+            raise GradientCheckError(
+                f"check_gradients: in {dtype} a gradient agrees with that in float64 to "
+                f"{tolerance:.1g} of the largest; that of {subject.name} by {one.name}"
+                f"[{', '.join(map(str, one.index(i)))}] is {g.reshape(-1)[one.elements[i]]:.8g}, "
+                f"not {one.analytic[i]:.8g}"
+            )
+        note = (
+            f"{one.name} is {dtype}: checked in float64, and the {dtype} gradient to "
+            f"{tolerance:.1g} of its largest element"
+        )
+        report.notes.append(note)
+        warnings.warn(f"check_gradients: {note}", PrecisionWarning, stacklevel=4)
+
+
+def _second(subject: Inputs, settings: _Settings) -> EngineFunction:
+    """The gradient of a subject as a function of tensors: of its inputs, and of the cotangent."""
+    outputs = subject.evaluate(*subject.arrays)
+    several = outputs if isinstance(outputs, tuple | list) else (outputs,)
+    rng = np.random.default_rng([settings.seed, 2])
+    cotangents = [rng.uniform(0.5, 1.5, np.shape(out)) for out in several]
+    count = len(subject.places)
+
+    def gradient(*values: Any) -> tuple[Any, ...]:
+        def f(*some: Any) -> Any:
+            out = subject.f(*subject.filled(some))
+            return tuple(out) if isinstance(out, list) else out
+
+        _, pull = vjp(f, *values[:count])
+        return pull(*values[count:])
+
+    second = EngineFunction(gradient, [*subject.arrays[:count], *cotangents], None, [])
+    second.complex_ok = [False] * len(second.places)  # a backward pass is of real numbers
+    second.name = f"the gradient of {subject.name}"
+    second.names = [*subject.names[:count], *(f"g{i}" for i in range(len(cotangents)))]
+    return second
