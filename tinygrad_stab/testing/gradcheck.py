@@ -41,6 +41,7 @@ from .subject import EngineFunction, Inputs, Pair, Subject
 _EPS = float(np.finfo(float).eps)
 # Round-off of the gradient itself, in units of the last place of the slopes that make it up.
 _ROUNDING = 1000 * _EPS
+_SHARP = 1e-9  # relative error at which differences are sharp enough
 _BLOCK = 16  # elements that are tried together ...
 _BLOCK_RUNGS = 5  # ... by so many steps: where these do not do, each is tried alone
 
@@ -383,7 +384,7 @@ class _Judge:
                 doubt[open_] = error + 30 * self._rounding(elements[open_])
         if len(open_):
             lines = along_elements(x, elements[open_])
-            seen = self._differences(lines, a[open_], precision / 4)
+            seen = self._differences(lines, a[open_])
             self.constant &= not np.any(seen.scale)
             numeric[open_] = seen.value
             left[open_] = np.where(seen.kink, seen.left, np.nan)
@@ -420,7 +421,7 @@ class _Judge:
             wanted = np.sum(terms, axis=1)
             seen = self._complex_step(lines)
             if seen is None:
-                seen = self._differences(lines, wanted, 1e-9, _BLOCK_RUNGS)
+                seen = self._differences(lines, wanted, _BLOCK_RUNGS)
             tolerance = 3 * seen.error + _ROUNDING * np.sum(np.abs(terms), axis=1)
             agree = ~seen.kink & (np.abs(seen.value - wanted) <= tolerance)
             tolerance = np.where(agree, tolerance, np.inf)
@@ -453,11 +454,10 @@ class _Judge:
         self.trusted = True
         return exact
 
-    def _differences(
-        self, lines: Lines, expected: ndarray, precision: float, rungs: int = RUNGS
-    ) -> Estimate:
+    def _differences(self, lines: Lines, expected: ndarray, rungs: int = RUNGS) -> Estimate:
         if self.noise is None:
             self.noise = measured_noise(self.subject.evaluate, self.subject.arrays)
+        precision = min(_SHARP, self.settings.precision / 4)
         return differences(self.near, self.v, lines, expected, self.noise, precision, rungs)
 
     def _weigh(self, a: float, c: float, doubt: float, seen: Any) -> tuple[str, float, float]:
@@ -471,7 +471,8 @@ class _Judge:
             tolerance = 3 * seen.error + _ROUNDING * scale + self._allowed(n)
         if seen.kink and np.isfinite(seen.left + seen.right):
             low, high = sorted((seen.left, seen.right))
-            slack = 1e-6 * scale + self._allowed(n)
+            steepest = max(-low, high)
+            slack = 1e-6 * steepest + self._allowed(steepest)
             return (KINK if low - slack <= a <= high + slack else WRONG), slack, np.inf
         if np.isfinite(doubt) and not np.abs(c - n) > tolerance + doubt:
             # Differences do not contradict the complex step, which then knows better.
@@ -612,6 +613,7 @@ def _second(subject: Inputs, settings: _Settings) -> EngineFunction:
         return pull(*values[count:])
 
     second = EngineFunction(gradient, [*subject.arrays[:count], *cotangents], None, [])
+    second.must_be_linked = False  # a gradient may be constant
     second.complex_ok = [False] * len(second.places)  # a backward pass is of real numbers
     second.name = f"the gradient of {subject.name}"
     second.names = [*subject.names[:count], *(f"g{i}" for i in range(len(cotangents)))]

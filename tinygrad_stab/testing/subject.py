@@ -56,7 +56,9 @@ class Inputs(Subject):
         self.names = [spoken[i] for i in self.places]
         given = [_value(inputs[i]) for i in self.places]
         for name, array in zip(self.names, given, strict=True):
-            if any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True)):
+            if array.size and any(
+                n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True)
+            ):
                 raise ArgumentError(
                     f"check_gradients: every element needs memory of its own, for each is moved "
                     f"alone; {name} {array.shape} has stride 0 (np.broadcast_to?). Pass a .copy()"
@@ -76,6 +78,8 @@ class Inputs(Subject):
 class EngineFunction(Inputs):
     """A function of tensors: its gradient is what a backward pass gives."""
 
+    must_be_linked = True  # by recorded operations, the output to an input
+
     def __init__(
         self, f: Callable[..., Any], inputs: Sequence[Any], argnums: Any, parameters: list[Tensor]
     ) -> None:
@@ -87,7 +91,7 @@ class EngineFunction(Inputs):
                     f"{p!r:.60}. Build the model with dtype=np.float64"
                 )
         self.parameters = [p for p in parameters if p.requires_grad]
-        self.names += [p.name or f"parameter {i}" for i, p in enumerate(self.parameters)]
+        self.names += [f"parameter {i} ({p.name})" for i, p in enumerate(self.parameters)]
         self.arrays += [p._value.copy() for p in self.parameters]
         self.dtypes += [p.dtype for p in self.parameters]
         self.complex_ok += [False] * len(self.parameters)  # a parameter stays real
@@ -121,7 +125,7 @@ class EngineFunction(Inputs):
             outputs = self.f(*self.filled(leaves))
         outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
         linked = [out for out in outputs if isinstance(out, Tensor) and out.requires_grad]
-        if not linked:
+        if not linked and self.must_be_linked:
             raise GradientCheckError(
                 f"check_gradients: the output must depend on an input through recorded "
                 f"operations; that of {self.name} is cut from the graph. Is there a detach(), a "
