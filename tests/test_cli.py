@@ -107,6 +107,93 @@ def test_ops_refuses(arguments):
     assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
 
 
+MINE = """
+import numpy as np
+import tinygrad_stab as tg
+
+def good(x, y):
+    return np.sum(np.tanh(x) * y)
+
+pair = (good, lambda x, y: (y * (1 - np.tanh(x) ** 2), np.tanh(x)))
+wrong = (good, lambda x, y: (y * (1 - np.tanh(x)), np.tanh(x)))
+square = tg.primitive("mine_square", np.square, lambda g, out, x: 2 * g * x)
+cube = tg.primitive("mine_cube", lambda x: x**3, lambda g, out, x: 3 * g * x)
+number = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_check_goes_through_every_operation(tmp_path):
+    import tinygrad_stab as tg
+
+    out = tmp_path / "out.json"
+    result = run("check", "--draws", 1, "--json", out)
+    assert result.returncode == 0 and result.stderr == ""
+    ruled = {p.name for p in tg.REGISTRY.values() if p.rules} - {"users_cube", "softsign"}
+    assert f"{len(ruled)} of {len(ruled)} are right" in result.stdout
+    content = json.loads(out.read_text(encoding="utf-8"))
+    assert content["passed"] and set(content["reports"]) == ruled
+    assert content["reports"]["tanh"][0]["counts"]["correct"] == 12
+
+
+@pytest.mark.parametrize(
+    "arguments", [["mine:good"], ["mine:pair", "--shapes", "2,3 2,3", "--low", 0.5], ["tanh"],
+                  ["mine:good", "--order", 2, "--draws", 1], ["mine:square"]],
+)  # fmt: skip
+def test_check_of_what_is_right_exits_0(arguments, mine):
+    result = run("check", *arguments)
+    assert result.returncode == 0 and "1 of 1 is right" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("mine:wrong", "the gradient of good is wrong at"), ("mine:cube", "worst at x[")],
+)
+def test_check_of_what_is_wrong_says_where_and_exits_1(target, words, mine):
+    result = run("check", target, "--json", "out.json")
+    assert result.returncode == 1 and result.stderr == ""
+    assert words in result.stdout and "0 of 1 is right" in result.stdout
+    content = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    assert not content["passed"] and words in content["failures"][0]
+
+
+def test_mutate_counts_what_the_check_notices(mine):
+    result = run("mutate", "mine:square", "--json", "out.json")
+    assert result.returncode == 0 and "mine_square" in result.stdout
+    assert "mutants killed (100.0%)" in result.stdout
+    assert json.loads(Path("out.json").read_text(encoding="utf-8"))["score"] == 1
+    rows = run("mutate", "sign", "--all").stdout
+    assert "one element" in rows and "equivalent" in rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "nothing-like-it"], "tinygrad-stab ops lists them"),
+        (["check", "mine:nothing"], "no attribute 'nothing'"),
+        (["check", "nowhere:f"], "No module named 'nowhere'"),
+        (["check", "mine:number"], "must be a function, a pair"),
+        (["check", "mine:good", "--shapes", "a,b"], "'3,4 4' is a 3 × 4 matrix"),
+        (["check", "mine:good", "--low", "3", "--high", "1"], "needs --low below --high"),
+        (["check", "tanh", "--shapes", "3"], "--shapes is for a function"),
+        (["check", "--order", "3"], "--order"),
+        (["check", "--json", "missing/out.json"], "its directory must exist"),
+        (["mutate", "mine:good"], "must be a record"),
+        (["mutate", "mine:cube"], "the rules must be right to begin with"),
+        (["mutate", "less"], "must be an operation with a derivative"),
+    ],
+)
+def test_check_and_mutate_refuse_in_one_line(arguments, message, mine):
+    result = run(*arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and message in result.stderr
+
+
 def test_missing_data_exits_1_and_names_the_path(tmp_path):
     result = run("vanish", "--data", "mnist", TINYGRAD_STAB_DATA=str(tmp_path))
     assert result.returncode == 1

@@ -8,7 +8,8 @@ import pytest
 
 import tinygrad_stab as tg
 from tinygrad_stab.errors import ArgumentError, DtypeError, GradientCheckError, VacuousCheckError
-from tinygrad_stab.testing import check_gradients
+from tinygrad_stab.testing import check_gradients, check_primitive
+from tinygrad_stab.testing.records import calls
 
 F = tg.nn.functional
 
@@ -85,31 +86,25 @@ def test_at_a_kink_a_value_outside_the_slopes_is_wrong():
 # No false alarms.
 
 RULED = [p for p in tg.REGISTRY.values() if p.rules and p.forward.__module__ != __name__]
-DRAWS = 40
 
 
 @pytest.mark.parametrize("primitive", RULED, ids=lambda p: p.name)
 def test_right_rules_are_never_called_wrong(primitive):
-    """Some 11 000 checks in all: each case of each record, with many draws."""
-    for n, case in enumerate(primitive.cases):
-        for k in range(DRAWS):
-            args = primitive.sample(case, np.random.default_rng([n, k]))
-            rules = primitive.rules_of_each(len(args))
-            free = [i for i, a in enumerate(args) if a.size and a.dtype.kind == "f" and rules[i]]
-            if not free or not np.size(primitive(*args, **case.params)):
-                continue
-            report = check_gradients(
-                lambda *a, case=case: primitive(*a, **case.params),
-                *args, argnums=free, allow_constant=True, seed=k,
-                oracle="differences" if k % 4 == 0 else "auto",
-            )  # fmt: skip
-            assert report.passed and not report.count("kink")
-            if k == 0 and case.params.get("axis") != ():
-                second = check_gradients(
-                    lambda *a, case=case: primitive(*a, **case.params),
-                    *args, argnums=free, allow_constant=True, order=2, seed=k,
-                ).second  # fmt: skip
-                assert second.passed
+    """More than 10 000 checks in all: each case of each record, with many draws."""
+    for k, call in enumerate(calls(primitive, draws=42, seed=1)):
+        oracle = "differences" if k % 4 == 0 else "auto"
+        report = call.check(primitive, seed=k, oracle=oracle)
+        assert report.passed and not report.count("kink")
+
+
+@pytest.mark.parametrize("primitive", RULED, ids=lambda p: p.name)
+def test_second_derivatives_of_right_rules_are_right(primitive):
+    for report in check_primitive(primitive, draws=1, order=2):
+        assert report.second.passed
+
+
+def test_the_false_alarm_test_is_as_large_as_it_says():
+    assert sum(sum(1 for _ in calls(p, draws=42, seed=1)) for p in RULED) > 10_000
 
 
 @pytest.mark.parametrize("x", [0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-7])
@@ -292,7 +287,7 @@ def test_a_failure_names_place_values_ratio_and_how_to_see_it_again():
         check_gradients(total, np.array([[0.5, -1.0]]))
     words = str(caught.value)
     for part in (
-        "of total is wrong at 2 of 2 elements", "worst at x[0, 0] = 0.5", "analytic            3.29",
+        "of total is wrong at 2 of 2", "worst at x[0, 0] = 0.5", "analytic            3.29",
         "central differences 1.648", "complex step        1.648", "analytic / numeric  2\n",
         "in the whole of x: a factor 2 too much",
     ):  # fmt: skip

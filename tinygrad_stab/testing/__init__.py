@@ -5,6 +5,7 @@ from .grading import Grade, Grades, compare
 from .hints import hint
 from .mutation import Mutant, MutationReport, mutants_of, mutate
 from .oracle import Analytic, Estimate, central_differences, complex_step
+from .records import check_primitive
 from .report import GradientReport, InputReport
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MutationReport",
     "central_differences",
     "check_gradients",
+    "check_primitive",
     "compare",
     "complex_step",
     "hint",

@@ -364,7 +364,7 @@ class _Judge:
         """Judge a supposed gradient, given at some elements."""
         n, precision, x = len(elements), self.settings.precision, self.near.x
         c, numeric, left, right = np.full((4, n), np.nan)
-        tolerance, power = self._in_blocks(elements, a)
+        tolerance, power = self.in_blocks(elements, a)
         verdict = np.where(power <= precision, CORRECT, INCONCLUSIVE).astype("<U12")
         open_ = np.flatnonzero(verdict == INCONCLUSIVE)
         self.constant = len(open_) == n
@@ -399,7 +399,7 @@ class _Judge:
             numeric, c, tolerance, left, right, power, verdict,
         )  # fmt: skip
 
-    def _in_blocks(self, elements: ndarray, a: ndarray) -> tuple[ndarray, ndarray]:
+    def in_blocks(self, elements: ndarray, a: ndarray) -> tuple[ndarray, ndarray]:
         """Tolerance and power where whole blocks of elements agree; infinite elsewhere.
 
         Along a line that moves 16 elements by random shares, the derivative is the sum of theirs,
@@ -541,13 +541,16 @@ def _negative_control(judge: _Judge, one: InputReport, size: float) -> str:
     if not len(correct):
         return f"no error could be planted in {one.name}: no element is correct and not zero"
     least = int(correct[np.argmax(one.power[correct])])
-    # Among others, so that it has to be found in the same way as a real one.
-    start = max(0, min(least - _BLOCK, len(one.elements) - 2 * _BLOCK))
-    among = slice(start, start + 2 * _BLOCK)
-    planted = one.analytic[among].copy()
     scale = one.tolerance[least] / one.power[least] if one.power[least] else 0.0
-    planted[least - start] += size * max(scale, abs(one.analytic[least]))
-    found = judge.verdicts(one.elements[among], planted).verdict[least - start]
+    planted = one.analytic.copy()
+    planted[least] += size * max(scale, abs(one.analytic[least]))
+    # It has to be found in both of the ways in which a real one is: among others, and alone.
+    start = max(0, min(least - _BLOCK, len(planted) - 2 * _BLOCK))
+    among = slice(start, start + 2 * _BLOCK)
+    _, power = judge.in_blocks(one.elements[among], planted[among])
+    found = judge.verdicts(one.elements[[least]], planted[[least]]).verdict[0]
+    if power[least - start] <= judge.settings.precision:
+        found = CORRECT
     if found != WRONG:
         raise VacuousCheckError(
             f"check_gradients: a planted error must be found; at {one.name}"

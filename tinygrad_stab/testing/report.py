@@ -1,5 +1,6 @@
 """What a gradient check found, as numbers and in words."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -142,11 +143,11 @@ class GradientReport:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and strings."""
+        """Everything as plain numbers, lists and strings; what is not finite is None."""
         return {
             "name": self.name,
             "passed": self.passed,
-            "power": self.power,
+            "power": _plain(self.power),
             "counts": {verdict: self.count(verdict) for verdict in VERDICTS},
             "notes": self.notes,
             "inputs": [
@@ -155,7 +156,7 @@ class GradientReport:
                     "shape": list(one.shape),
                     "dtype": str(one.dtype),
                     **{
-                        field: getattr(one, field).tolist()
+                        field: _plain(getattr(one, field).tolist())
                         for field in ("elements", "x", "analytic", "numeric", "complex_step",
                                       "tolerance", "left", "right", "power", "verdict")
                     },
@@ -164,6 +165,13 @@ class GradientReport:
             ],
             "second": None if self.second is None else self.second.to_dict(),
         }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON has them, which knows neither NaN nor infinity."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _counts(report: GradientReport | InputReport) -> str:

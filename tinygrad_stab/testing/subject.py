@@ -113,10 +113,14 @@ class EngineFunction(Inputs):
                 p._value = value
 
     def evaluate(self, *arrays: ndarray) -> Any:
-        n = len(self.places)
-        kind: Any = Analytic if any(a.dtype.kind == "c" for a in arrays[:n]) else Tensor
-        with no_grad(), self._holding(arrays[n:]):
-            return self.f(*self.filled([kind(a) for a in arrays[:n]]))
+        own, others = arrays[: len(self.places)], arrays[len(self.places) :]
+        kind: Any = Analytic if any(a.dtype.kind == "c" for a in own) else Tensor
+        given = self.filled([kind(a) for a in own])
+        with no_grad():
+            if not others:
+                return self.f(*given)
+            with self._holding(others):
+                return self.f(*given)
 
     def pullback(self, arrays: Sequence[ndarray]) -> Callable[[ndarray], list[Any]]:
         n = len(self.places)
