@@ -133,11 +133,11 @@ def check_gradients(
     the gradient of f is right: 2 correct of 2 elements
     <BLANKLINE>
       x (2,) float64: 2 correct; an error of 2e-13 would be seen
-    >>> def f(x): return np.sum(x ** 2)
-    >>> tg.testing.check_gradients((f, lambda x: x), np.array([1.0, 2.0]))
-    Traceback (most recent call last):
-        ...
-    tinygrad_stab.errors.GradientCheckError: the gradient of f is wrong at 2 of 2 elements...
+    >>> try:
+    ...     tg.testing.check_gradients((lambda x: np.sum(x**2), lambda x: x), np.array([1.0, 2.0]))
+    ... except AssertionError as error:
+    ...     print(str(error).splitlines()[0])
+    the gradient of f is wrong at 2 of 2 elements
     """
     if order not in (1, 2) or oracle not in ("auto", "complex", "differences"):
         raise ArgumentError(

@@ -54,7 +54,7 @@ class Analytic(Operand):
     --------
     >>> import numpy as np, tinygrad_stab as tg
     >>> np.exp(tg.testing.Analytic(np.array(1e-30j))).value.imag
-    np.float64(1e-30)
+    array(1.e-30)
     """
 
     __slots__ = ()
@@ -459,10 +459,11 @@ def complex_step(
     >>> import numpy as np, tinygrad_stab as tg
     >>> tg.testing.complex_step(np.exp, [np.array([-12.0])]).value == np.exp([-12.0])
     array([ True])
-    >>> tg.testing.complex_step(np.abs, [np.array([-12.0])])
-    Traceback (most recent call last):
-        ...
-    tinygrad_stab.errors.NotAnalyticError: complex step: every operation must be analytic; ...
+    >>> try:
+    ...     tg.testing.complex_step(np.abs, [np.array([-12.0])])
+    ... except ValueError as error:
+    ...     print(error)
+    complex step: every operation must be analytic; abs is not. Use central_differences
     """
     args = [np.asarray(a) for a in args]
 
