@@ -27,7 +27,7 @@ OUTSIDE = {
     "datasets": {"numpy", "pooch"},
     "testing": {"numpy", "hypothesis"},
     "experiments": {"numpy", "rich", "matplotlib"},
-    "cli": {"typer", "rich"},
+    "cli": {"numpy", "typer", "rich"},
 }
 
 

@@ -5,7 +5,7 @@ in the reverse of the order in which they were made, so that a node's gradient i
 sum over all its consumers) before its rules pass it on: the chain rule, one edge at a time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,6 +101,7 @@ def sweep(
     wanted: set["Tensor"] | None = None,
     kept: set["Tensor"] | None = None,
     differentiable: bool = False,
+    observe: Callable[["Tensor", int, Any, Any], None] | None = None,
 ) -> dict[Any, Any]:
     """Pass gradients back along a graph.
 
@@ -117,6 +118,9 @@ def sweep(
         Forget the gradient of any other result as soon as it has been passed on. Default: keep all.
     differentiable : bool
         Call the rules with tensors, so that the gradients carry a graph of their own.
+    observe : callable, optional
+        ``observe(node, index, part, total)`` is told of each contribution as it is made: what
+        argument ``index`` of a node receives through it, and the sum that it has received so far.
 
     Returns
     -------
@@ -151,7 +155,7 @@ def sweep(
             seen = (g, node, *(a if isinstance(a, Operand) else v for a, v in pairs))
         tensor = type(node)  # which has no subclasses
         rules = op.rules if not op.variadic else op.rules_of_each(len(node.args))
-        for arg, rule in zip(node.args, rules, strict=False):
+        for index, (arg, rule) in enumerate(zip(node.args, rules, strict=False)):
             if type(arg) is not tensor:
                 continue
             if arg.stamp > stamp:
@@ -185,6 +189,8 @@ def sweep(
                 total = grads[arg] + part
                 grads[arg] = total if differentiable else np.asarray(total)
                 owned.add(arg)
+            if observe is not None:
+                observe(node, index, part, grads[arg])
     return grads
 
 

@@ -10,29 +10,37 @@ Scope = tuple[Any, Any]
 
 
 class _Mode(threading.local):
-    recording: bool = True
+    # False: no; True: yes; an observer: yes, and it is called with every result that is recorded.
+    # One with a method `observe` is told of each contribution of a backward pass too.
+    recording: Any = True
     scope: Scope | None = None
 
 
 mode = _Mode()
 
 
-class _Recording(ContextDecorator):
-    """Sets whether this thread records; the former setting comes back, also after an exception."""
+class Recording(ContextDecorator):
+    """Sets whether this thread records; the former setting comes back, also after an exception.
 
-    def __init__(self, on: bool) -> None:
+    Parameters
+    ----------
+    on : bool or callable
+        An observer is called with every result; True leaves one that is there.
+    """
+
+    def __init__(self, on: Any) -> None:
         self._on = on
-        self._before: list[bool] = []
+        self._before: list[Any] = []
 
     def __enter__(self) -> None:
         self._before.append(mode.recording)
-        mode.recording = self._on
+        mode.recording = (mode.recording or True) if self._on is True else self._on
 
     def __exit__(self, *_: object) -> None:
         mode.recording = self._before.pop()
 
 
-def no_grad() -> _Recording:
+def no_grad() -> Recording:
     """``with no_grad():`` records nothing: results are constants that hold no graph.
 
     The setting is per thread and nests. It also decorates functions.
@@ -43,12 +51,12 @@ def no_grad() -> _Recording:
     ...     (w * w).requires_grad
     False
     """
-    return _Recording(False)
+    return Recording(False)
 
 
-def enable_grad() -> _Recording:
+def enable_grad() -> Recording:
     """``with enable_grad():`` records again inside a :func:`no_grad` block."""
-    return _Recording(True)
+    return Recording(True)
 
 
 def scope_path(scope: Scope | None) -> str:

@@ -44,6 +44,8 @@ class Tensor(Operand):
         The operation that made it (None: a leaf), and what it was called with.
     scope
         The module call in which it was made; see `path`.
+    source
+        Where in the user's code, if that was asked for (`tg.inspection.record`); else not set.
 
     Examples
     --------
@@ -56,8 +58,10 @@ class Tensor(Operand):
 
     __slots__ = (
         "__weakref__", "_exposed", "_grad", "_requires_grad", "args", "name", "op", "params",
-        "scope", "stamp", "values",
+        "scope", "source", "stamp", "values",
     )  # fmt: skip
+
+    source: Any  # set by who observes the recording, if anyone does
 
     def __init_subclass__(cls) -> None:
         raise DtypeError(
@@ -109,11 +113,13 @@ class Tensor(Operand):
         out._value = data if type(data) is ndarray else np.asarray(data)
         out._exposed = out._grad = out.name = None
         out.stamp = _clock()
-        if requires_grad and mode.recording:
+        if requires_grad and (recording := mode.recording):
             out._requires_grad = True
             out.scope = mode.scope
             out.op, out.args, out.params = primitive, args, params
             out.values = tuple(values)  # of arrays: nothing for the cyclic collector to follow
+            if recording is not True:
+                recording(out)
         else:
             out._requires_grad = False
             out.op, out.args, out.params, out.values, out.scope = None, (), {}, (), None
@@ -275,7 +281,8 @@ class Tensor(Operand):
         nodes = graph(self)
         kept = None if retain == "all" else {node for node in nodes if node.op is None}
         with np.errstate(all="ignore"):  # IEEE values are shown as they are
-            grads = sweep(nodes, {self: seed}, kept=kept)
+            observe = getattr(mode.recording, "observe", None)
+            grads = sweep(nodes, {self: seed}, kept=kept, observe=observe)
             for node in nodes if kept else ():
                 if node.op is not None:
                     node._grad = None
