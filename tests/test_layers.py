@@ -76,6 +76,11 @@ def test_dependencies_are_those_of_the_layer(path):
     assert outside <= allowed
 
 
+def test_only_the_strategies_need_hypothesis():
+    users = {path.name for path in FILES if any(n.startswith("hypothesis") for n in imports(path))}
+    assert users == {"strategies.py"}
+
+
 def test_every_part_of_the_package_has_its_place():
     assert {layer(path) for path in FILES} == set(LEVEL)
 

@@ -490,3 +490,10 @@ class TestOperations:
             F.mse_loss(x, [1, 2]),
         ):
             assert out.dtype == np.float32
+
+
+def test_the_mixed_second_derivative_of_a_power_at_exponent_zero():
+    by_y_of_x = tg.grad(lambda y: tg.grad(lambda x: x**y)(2.0))(0.0)
+    by_x_of_y = tg.grad(lambda x: tg.grad(lambda y: x**y)(0.0))(2.0)
+    assert float(by_y_of_x) == float(by_x_of_y) == 0.5  # 1/x
+    assert float(tg.grad(lambda x: x**0)(0.0)) == 0

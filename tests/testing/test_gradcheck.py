@@ -336,3 +336,42 @@ def test_nothing_is_warned_of_on_the_way():
         warnings.simplefilter("error")
         check_gradients(tg.sqrt, np.array([0.0, 1.0]))
         check_gradients(tg.log, np.array([1e-5, 3.0]))
+
+
+# What was found by drawing at random, and by reviewers.
+
+
+def test_memory_layout_of_inputs_does_not_matter():
+    x = np.arange(1, 7.0).reshape(2, 3)
+    for laid_out in (np.asfortranarray(x), x[::-1, ::-1], np.repeat(x, 2, axis=1)[:, ::2]):
+        assert check_gradients(tg.abs, laid_out).count("correct") == 6
+        assert check_gradients(lambda x: x * np.arange(3.0), laid_out).count("correct") == 6
+
+
+@pytest.mark.parametrize(
+    ("f", "inputs"),
+    [
+        (tg.square, [np.array([0.0, -5e-324])]),
+        (lambda x, y: tg.sum(x * y), [np.array([1.0]), np.array([5e-324])]),
+        (tg.square, [np.array([2.2e-308, 1.0])]),
+    ],
+)
+def test_what_underflows_is_inconclusive_at_most(f, inputs):
+    assert check_gradients(f, *inputs).count("inconclusive") == 1
+
+
+def test_a_stack_that_looks_right_by_chance_is_no_crash():
+    def f(x, y):
+        return tg.minimum(tg.sum(x, axis=0), y)
+
+    assert check_gradients(f, np.zeros((3, 4)), np.zeros(4)).passed
+    assert check_gradients(f, np.zeros((13, 4)), np.zeros(4)).passed
+
+
+@pytest.mark.parametrize(
+    ("f", "inputs"), [(tg.floor, [np.array([0.0, 0.5])]), (tg.sign, [np.array([0.0, 1.0])]),
+                      (tg.remainder, [np.array([4.0, 0.5]), np.array([2.0, 2.0])])],
+)  # fmt: skip
+def test_at_a_jump_nothing_can_be_said(f, inputs):
+    report = check_gradients(f, *inputs, allow_constant=True)
+    assert list(report.inputs[0].verdict) == ["inconclusive", "correct"]

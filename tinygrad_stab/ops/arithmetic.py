@@ -121,11 +121,10 @@ def _power_forward(x, y):
 
 
 def _power_x(g, out, x, y):
-    # Exponent y − 1, but 0 where y = 0: the derivative of a constant is 0 also at x = 0,
-    # where 0·0⁻¹ would be NaN.
-    if isinstance(y, bool) or getattr(y, "dtype", None) == np.bool_:
-        y = y * 1  # NumPy does not subtract bools
-    return g * y * x ** (y - (y != 0))
+    # The derivative of the constant x^0 is 0 also at x = 0, where 0·0⁻¹ would be NaN.
+    if not (isinstance(y, int | float) and y):
+        x = np.where((x == 0) * (y == 0), 1, x)
+    return g * y * x ** (y - 1)
 
 
 def _power_y(g, out, x, y):

@@ -324,15 +324,16 @@ def _gradients(subject: Subject, v: ndarray) -> list[ndarray]:
                 f"by {name} is {g.dtype}, the input {x.dtype}"
             )
         largest = np.max(np.abs(g), initial=0, where=np.isfinite(g))
+        rounding = 1e-13 * largest + 8 * np.finfo(float).smallest_subnormal
         problems = {
             "is not the same when it is computed again": any(
-                _differ(g, other, 1e-13 * largest) for other in others[:2]
+                _differ(g, other, rounding) for other in others[:2]
             ),
             "is not zero for g = 0: it does not multiply by ∂L/∂out everywhere": _differ(
                 others[2], 0 * g, 0.0
             ),
             "does not double when g doubles: it does not multiply by ∂L/∂out everywhere": _differ(
-                others[3], 2 * g, 1e-13 * largest
+                others[3], 2 * g, rounding
             ),
         }
         for problem, found in problems.items():
@@ -483,7 +484,7 @@ class _Judge:
         if not scale:  # no output moved: each may be as steep as its last place hides
             tolerance = np.fmax(tolerance, hidden)
         power = tolerance / scale if scale else 0.0
-        allowed = self._allowed(n) / scale if scale else 0.0
+        allowed = self._allowed(n) / scale if scale and np.isfinite(n) else 0.0
         if not self.near.finite and (not seen.scale or not finite):
             return INCONCLUSIVE, tolerance, power  # it may act on an output that overflowed
         off = np.abs(a - n)

@@ -24,6 +24,7 @@ _SHRINK = 4.0  # from one step to the next
 _ABSOLUTE = 8  # rungs on the scale max(|x|, 1), before those on the scale |x|
 _BATCH = 1 << 16  # numbers that a function is given at once
 _EPS = float(np.finfo(float).eps)
+_TINY = float(np.finfo(float).tiny)
 
 
 class Estimate(NamedTuple):
@@ -122,12 +123,13 @@ class Neighbourhood:
     """A function near a point: its values along lines in one argument.
 
     Where the function allows it, many points are evaluated in one call, stacked along a new first
-    axis of that argument. That it does is not believed but tried: every row of a stack of three
-    must be what the function gives for it alone.
+    axis of that argument. That it does is not believed but tried: rows of a stack must be what
+    the function gives for them alone.
     """
 
     def __init__(self, f: Function, args: Sequence[ndarray], argnum: int) -> None:
-        self.f, self.args, self._argnum = f, [np.array(a) for a in args], argnum
+        self.f, self._argnum = f, argnum
+        self.args = [np.array(a, order="C") for a in args]  # so that reshape(-1) is a view
         self.x = self.args[argnum]
         self.here = flat(f(*self.args))  # f(x), a vector
         self.lost = ~np.isfinite(self.here)  # outputs that say nothing
@@ -140,17 +142,12 @@ class Neighbourhood:
         values = self.x.reshape(-1)[lines.elements] + t[:, None] * lines.weights
         if n >= 16 and kind not in self._stacks:
             self._stacks[kind] = self._try_stack(values.dtype)
-        args = list(self.args)
         if n >= 16 and self._stacks[kind]:
-            size = max(1, _BATCH // max(self.x.size, len(self.here)))
-            parts = []
-            for i in range(0, n, size):
-                some, at = values[i : i + size], lines.elements[i : i + size]
-                stack = np.repeat(self.x[None].astype(values.dtype), len(some), axis=0)
-                stack.reshape(len(some), -1)[np.arange(len(some))[:, None], at] = some
-                args[self._argnum] = stack
-                parts.append(flat(self.f(*args), len(some)))
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            try:
+                return self._stacked(lines, values)
+            except Exception:  # what worked at the points that were tried does not here
+                self._stacks[kind] = False
+        args = list(self.args)
         rows = np.empty((n, len(self.here)), complex if kind == "c" else float)
         args[self._argnum] = moved = self.x.astype(values.dtype)
         line, before = moved.reshape(-1), self.x.reshape(-1)
@@ -160,15 +157,29 @@ class Neighbourhood:
             line[elements] = before[elements]
         return rows
 
+    def _stacked(self, lines: Lines, values: ndarray) -> ndarray:
+        """The same, many points a call."""
+        args, parts = list(self.args), []
+        size = max(1, _BATCH // max(self.x.size, len(self.here)))
+        for i in range(0, len(values), size):
+            some, at = values[i : i + size], lines.elements[i : i + size]
+            stack = np.repeat(self.x[None].astype(values.dtype), len(some), axis=0)
+            stack.reshape(len(some), -1)[np.arange(len(some))[:, None], at] = some
+            args[self._argnum] = stack
+            parts.append(flat(self.f(*args), len(some)))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def _try_stack(self, dtype: np.dtype) -> bool:
         rng = np.random.default_rng(0)
-        stack = self.x * (1 + 0.01 * rng.uniform(size=(3, *self.x.shape))).astype(dtype)
-        stack += (1e-3 * rng.uniform(size=stack.shape)) * (self.x == 0)
+        lengths = {n for a in self.args for n in a.shape}
+        count = next(n for n in (3, 5, 7, 11, *range(13, 99)) if n not in lengths)
+        stack = self.x * (1 + 0.01 * rng.uniform(-1, 1, (count, *self.x.shape))).astype(dtype)
+        stack += (1e-3 * rng.uniform(-1, 1, stack.shape)) * (self.x == 0)
         args = list(self.args)
         try:
             args[self._argnum] = stack
-            together = flat(self.f(*args), 3)
-            for row, x in zip(together, stack, strict=True):
+            together = flat(self.f(*args), count)
+            for row, x in zip(together[:3], stack, strict=False):
                 args[self._argnum] = x
                 alone = flat(self.f(*args))
                 if alone.shape != row.shape or not np.allclose(
@@ -264,7 +275,8 @@ def measured_noise(f: Function, args: Sequence[ndarray]) -> ndarray:
         table = np.where(np.isfinite(values[0]), values, 0)
         noise = np.fmax(noise, 4 * noise_in(table, order))
     unit = np.finfo(values[0].dtype).eps if values[0].dtype.kind == "f" else _EPS
-    return np.fmax(unit * np.max(np.abs(table), axis=0), noise)
+    smallest = np.finfo(float).smallest_subnormal
+    return np.fmax(np.fmax(unit * np.max(np.abs(table), axis=0), noise), smallest)
 
 
 def noise_in(table: ndarray, order: int = 3) -> ndarray:
@@ -342,7 +354,7 @@ def differences(
             flat_now = (stuck[k, active] > 0) & (gap > 3 * (error + best.error[active]))
         sound = np.isfinite(value) & np.isfinite(error) & ~split & ~flat_now
         error = np.where(sound, error, np.inf)
-        resolved = ~split & (error <= precision * scale)
+        resolved = ~split & (error <= precision * scale + 1e-300)
         if k == 2:  # two steps may agree by chance: what was not confirmed starts anew
             best.error[active] = np.inf
         better = error < best.error[active]
@@ -503,7 +515,8 @@ def imaginary(near: Neighbourhood, v: ndarray, lines: Lines) -> Estimate:
                 here = np.where(near.lost, 0, near.here)
                 doubt = np.abs(rows.real - here) / np.fmax(np.abs(here), 1e-300)
                 worst = np.max(np.where(rows.imag != 0, doubt, 0), axis=-1, initial=0)
-                error[at] = scale[at] * (4 * _EPS + worst)
+                # What underflows on the way is lost.
+                error[at] = scale[at] * (4 * _EPS + worst) + _TINY * np.sum(np.abs(v)) / h[at]
     except NotAnalyticError:
         raise
     except Exception as problem:  # whatever a function says to numbers it was not made for

@@ -49,7 +49,7 @@ _LARGEST = 40  # elements of an array in a program, which oracles run once an el
 
 
 def arrays_in(
-    domain: Domain, shape: Shapes = None, dtype: Any = np.float64
+    domain: Domain, shape: Shapes = None, dtype: Any = np.float64, tiny: bool = True
 ) -> st.SearchStrategy[np.ndarray]:
     """Arrays of numbers in a domain, evenly spread or where code goes wrong.
 
@@ -63,6 +63,9 @@ def arrays_in(
         None: one to three axes of length 1 to 3; square matrices for PositiveDefinite.
     dtype : dtype
         Of real numbers, which lie in the domain also as float32. Integers are int64.
+    tiny : bool
+        Whether an interval's numbers may be next to 0, but not 0: less than a thousandth of what
+        its width is. Differences can hardly tell them from 0.
 
     Raises
     ------
@@ -72,13 +75,13 @@ def arrays_in(
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(arrays_in(REALS, (2,)), lambda x: x[0] > 0)
-    array([1., 0.])
+    >>> find(arrays_in(REALS, (2,)), lambda x: x[0] == x[1] == 3)
+    array([3., 3.])
     """
     if shape is None:
         shape = _small_shapes(square=isinstance(domain, PositiveDefinite))
     if isinstance(shape, st.SearchStrategy):
-        return shape.flatmap(lambda drawn: arrays_in(domain, drawn, dtype))
+        return shape.flatmap(lambda drawn: arrays_in(domain, drawn, dtype, tiny))
     if isinstance(domain, Integers):
         return hnp.arrays(np.int64, shape, elements=st.integers(domain.low, domain.high - 1))
     if isinstance(domain, PositiveDefinite):
@@ -88,10 +91,10 @@ def arrays_in(
                 f"Make its last two lengths equal"
             )
         return _definite(shape, dtype)
-    simple, even, any_float = _numbers(domain, np.dtype(dtype))
+    even, mixed = _numbers(domain, np.dtype(dtype), tiny)
     return st.one_of(
-        hnp.arrays(dtype, shape, elements=simple | even | any_float),  # fills up with one number
-        hnp.arrays(dtype, shape, elements=simple | even | any_float, fill=st.nothing()),
+        hnp.arrays(dtype, shape, elements=mixed),  # fills up with one number: ties
+        hnp.arrays(dtype, shape, elements=mixed, fill=st.nothing()),
         hnp.arrays(dtype, shape, elements=even, fill=st.nothing()),
     )
 
@@ -109,8 +112,8 @@ def _small_shapes(square: bool = False) -> st.SearchStrategy[Shape]:
     return st.builds(lambda stack, n: (*stack, n, n), stacks, st.integers(1, 3))
 
 
-def _numbers(domain: Interval, dtype: np.dtype) -> list[st.SearchStrategy[Any]]:
-    """Numbers of an interval: simple or critical ones, evenly spread ones, any floats."""
+def _numbers(domain: Interval, dtype: np.dtype, tiny: bool) -> list[st.SearchStrategy[Any]]:
+    """Numbers of an interval: evenly spread ones, and mixed with those at which code goes wrong."""
     info: Any = np.finfo(dtype)
     low, high = dtype.type(domain.low), dtype.type(domain.high)
     if float(low) < domain.low:  # rounded outwards: the next number lies within
@@ -118,23 +121,21 @@ def _numbers(domain: Interval, dtype: np.dtype) -> list[st.SearchStrategy[Any]]:
     if float(high) > domain.high:
         high = np.nextafter(high, dtype.type(-np.inf))
     low, high = float(low), float(high)
-    tiny = [1e-8, float(info.tiny), float(info.smallest_subnormal)]
-    candidates = [0.0, 1.0, -1.0, 2.0, -2.0, low, high, *tiny, *(-x for x in tiny)]
-    simple = [dtype.type(x) for x in candidates if low <= x <= high]
-    # Evenly spread numbers are rounded to a thousandth of the interval's order, for print. They
-    # leave out what is rounded to 0, where Hypothesis, as floats do, has as many as elsewhere.
+    simple = [0.0, 1.0, -1.0, 2.0, -2.0, low, high]
+    # Hypothesis draws floats evenly from an interval, unless it holds the many floats around 0.
     digits = min(3 - math.floor(math.log10(high - low)), 300) if high > low else 0
     sides = [(max(low, 10.0**-digits), high), (low, min(high, -(10.0**-digits)))]
-    even = [st.floats(a, b) for a, b in sides if a <= b] or [st.sampled_from(simple)]
+    floats = st.one_of([st.floats(a, b) for a, b in sides if a <= b] or [st.just(low)])
+    if tiny:
+        smallest = [1e-8, float(info.tiny), float(info.smallest_subnormal)]
+        simple += [*smallest, *(-x for x in smallest)]
 
-    def rounded(x: float) -> Any:
-        return dtype.type(min(max(round(x, digits), low), high))
+    def within(x: float) -> Any:
+        return dtype.type(min(max(x, low), high))
 
-    return [
-        st.sampled_from(simple),
-        st.one_of(even).map(rounded),
-        st.floats(low, high, width=info.bits),
-    ]
+    even = floats.map(lambda x: within(round(x, digits)))  # short in print
+    some = st.sampled_from([dtype.type(x) for x in simple if low <= x <= high])
+    return [even, st.one_of(some, even, (st.floats(low, high) if tiny else floats).map(within))]
 
 
 @st.composite
@@ -188,8 +189,8 @@ def tensors(
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(tensors((2,)), lambda x: x.data[0] > 0)
-    tensor([1., 0.], requires_grad=True)
+    >>> find(tensors((2,)), lambda x: x.data.min() == 3)
+    tensor([3., 3.], requires_grad=True)
     """
     return st.builds(Tensor, arrays_in(domain, shape, dtype), st.just(requires_grad))
 
@@ -203,8 +204,8 @@ def primitives(differentiable: bool = True) -> st.SearchStrategy[Primitive]:
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(primitives(), lambda primitive: not primitive.analytic)
-    <primitive exp2(x)>
+    >>> find(primitives(), lambda primitive: primitive.operator == "@")
+    <primitive matmul(x, y)>
     """
     return st.sampled_from([p for p in REGISTRY.values() if any(p.rules) or not differentiable])
 
@@ -216,6 +217,7 @@ def arguments(
     off_kinks: bool = True,
     empty: bool = True,
     dtype: Any = np.float64,
+    tiny: bool = True,
 ) -> Arguments:
     """Arguments and parameters for a record: one of its cases, or fresh shapes that broadcast.
 
@@ -230,8 +232,8 @@ def arguments(
         *on* a kink, where it has any.
     empty : bool
         Whether arrays may have no elements.
-    dtype : dtype
-        Of the real arguments.
+    dtype, tiny
+        Of the real arguments, as for `arrays_in`.
 
     Returns
     -------
@@ -242,8 +244,9 @@ def arguments(
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(arguments(tg.matmul, empty=False), lambda call: call[0][0].ndim == 1)
-    ([array([0., 0., 0.]), array([0., 0., 0.])], {})
+    >>> (x, y), params = find(arguments(tg.multiply), lambda call: call[0][0] is call[0][1])
+    >>> x is y, params
+    (True, {})
     """
     if primitive.kinks and not off_kinks and draw(st.booleans()):
         return [np.array(x, dtype) for x in draw(st.sampled_from(primitive.kinks)).at], {}
@@ -255,7 +258,8 @@ def arguments(
         )
         case = case._replace(shapes=draw(fresh).input_shapes)
     domains = _domains(primitive, case)
-    args = [draw(arrays_in(d, s, dtype)) for d, s in zip(domains, case.shapes, strict=True)]
+    each = zip(domains, case.shapes, strict=True)
+    args = [draw(arrays_in(d, s, dtype, tiny)) for d, s in each]
     for i, j in combinations(range(len(args)), 2):
         x, y = args[i], args[j]
         if domains[i] == domains[j] and (x.shape, x.dtype) == (y.shape, y.dtype):
@@ -312,6 +316,7 @@ class Expression:
     def __init__(self, definition: str, inputs: list[np.ndarray]) -> None:
         self.definition, self.inputs = definition, inputs
         self._function: Callable[..., Any] = _run(definition)["f"]
+        self.__name__, self.__signature__ = "f", inspect.signature(self._function)  # for reports
 
     def __call__(self, *args: Any) -> Any:
         """The value: an array or tensor, or a tuple of these."""
@@ -332,7 +337,7 @@ def expressions(
     max_steps: int = 6,
     records: Iterable[Primitive] | None = None,
 ) -> st.SearchStrategy[Expression]:
-    """Random differentiable programs over the registry, with shared subexpressions.
+    r"""Random differentiable programs over the registry, with shared subexpressions.
 
     A program is written from its result backwards: what a record is called with is an input, or
     a value that is there already (so values are shared), or the result of one more record of that
@@ -352,28 +357,43 @@ def expressions(
     records : iterable of Primitive, optional
         What to draw from. Default: the registry, as it is now.
 
+    Raises
+    ------
+    ArgumentError
+        None of the records can be drawn.
+
     Examples
     --------
     >>> from hypothesis import find
-    >>> f = find(expressions(), lambda f: "tg.tanh" in f.definition)
-    >>> print(f.source.splitlines()[-1], f(*f.inputs))
-    f(np.array(0.0)) 0.0
+    >>> f = find(expressions(max_steps=1), lambda f: "tg.tanh(x)" in f.definition)
+    >>> print(*f.definition.splitlines()[4:], sep="\n")
+    def f(x):
+        a = tg.tanh(x)
+        return a
     """
     chosen = [
         p
         for p in (REGISTRY.values() if records is None else records)
         if any(p.rules) and (not smooth or (p.analytic and not p.kinks))
     ]
+    elementwise = [p for p in chosen if _is_elementwise(p)]
     rng = np.random.default_rng(0)
-    # Shape of a result -> the records and cases that give it.
-    makers: dict[Shape, list[tuple[Primitive, Case]]] = {(): [], (3,): [], (2, 3): []}
+    # Shape of a result -> the records and cases that give it, besides the elementwise ones.
+    makers: dict[Shape, list[tuple[Primitive, Case]]] = {}
+    if elementwise:
+        makers = {(): [], (3,): [], (2, 3): []}
     for p in chosen:
-        for case in () if _is_elementwise(p) else p.cases:
+        for case in () if p in elementwise else p.cases:
             if all(0 < math.prod(shape) <= _LARGEST for shape in case.shapes):
                 out = p.forward(*sample(case, _domains(p, case), (), rng), **case.params)
                 if 0 < np.size(out) <= _LARGEST:
                     makers.setdefault(np.shape(out), []).append((p, case))
-    return _expressions([p for p in chosen if _is_elementwise(p)], makers, outputs, max_steps)
+    if not makers:
+        raise ArgumentError(
+            f"expressions: needs records with rules{' and no kinks' * smooth}; {len(chosen)} of "
+            f"those given have, and none has a case of at most {_LARGEST} elements. Add tg.exp"
+        )
+    return _expressions(elementwise, makers, outputs, max_steps)
 
 
 @st.composite
@@ -439,7 +459,9 @@ class _Program:
             for name, value in self.values.items()
             if value.shape == shape or (loose and _broadcasts(value.shape, shape))
         ]
-        choices = ["input"] + ["shared"] * bool(there) + ["step", "step"] * (self.left > 0)
+        choices = ["input"] + ["shared"] * bool(there)
+        if self.left > 0 and (self.elementwise or shape in self.makers):
+            choices += ["step", "step"]
         choice = self.draw(st.sampled_from(choices))
         if choice == "shared":
             return self.fit(self.draw(st.sampled_from(there)), domain)
@@ -450,7 +472,7 @@ class _Program:
             self.left -= 1
             return self.fit(self.draw(_step(self, shape)), domain)
         name = _name("xyzuvw", len(self.inputs))
-        array = self.draw(arrays_in(domain, shape))
+        array = self.draw(arrays_in(domain, shape, tiny=False))
         self.inputs[name] = self.values[name] = self.space[name] = array
         return name
 
@@ -535,11 +557,9 @@ def networks(
     Examples
     --------
     >>> from hypothesis import find
-    >>> find(networks(), lambda drawn: isinstance(drawn[0][-1], tg.nn.Sigmoid))[0]
-    Sequential(
-      (0): Linear(in_features=1, out_features=1, bias=True)
-      (1): Sigmoid()
-    )
+    >>> model, x = find(networks(), lambda drawn: len(drawn[0]) == 3)
+    >>> len(model), len(model(x)) == len(x)
+    (3, True)
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     activations = st.sampled_from([nn.Sigmoid, nn.Tanh] + [nn.ReLU] * (not smooth))
@@ -571,9 +591,9 @@ def gradient_property(
 ) -> Callable[[], None]:
     """A test of a function's gradient, which pytest collects and Hypothesis drives.
 
-    Draws arrays, with zeros and ties among them, and has `check_gradients` judge the gradient
-    there. A draw at which that would prove nothing (a ReLU where all is below 0) is replaced by
-    another; if nearly all are such, Hypothesis fails the test and says so.
+    Draws arrays, with zeros and ties but no tiny numbers, and has `check_gradients` judge the
+    gradient there. A draw at which that would prove nothing (a ReLU where all is below 0) is
+    replaced by another; if nearly all are such, Hypothesis fails the test and says so.
 
     Parameters
     ----------
@@ -600,12 +620,10 @@ def gradient_property(
     >>> test_softsign = gradient_property(lambda x: x / (1 + np.abs(x)), shapes=[(3,)])
     >>> test_softsign()
     """
-    record = isinstance(f, Primitive) and shapes is None and domain is None
-    calls = (
-        arguments(f, empty=False)
-        if record
-        else _calls(f, shapes, REALS if domain is None else domain)
-    )
+    if isinstance(f, Primitive) and shapes is None and domain is None:
+        calls = arguments(f, empty=False, tiny=False)
+    else:
+        calls = _calls(f, shapes, REALS if domain is None else domain)
     function = f[0] if isinstance(f, tuple) else f
     name = getattr(function, "__name__", type(function).__name__).replace("<lambda>", "f")
 
@@ -637,7 +655,7 @@ def _calls(
 
     def of(common: Shape) -> st.SearchStrategy[Arguments]:
         each = zip(domains, shapes, strict=True)
-        arrays = [arrays_in(d, common if s is None else s) for d, s in each]
+        arrays = [arrays_in(d, common if s is None else s, tiny=False) for d, s in each]
         return st.tuples(*arrays).map(lambda drawn: (list(drawn), {}))
 
     return _small_shapes(square=PositiveDefinite() in domains).flatmap(of)

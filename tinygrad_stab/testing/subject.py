@@ -64,7 +64,7 @@ class Inputs(Subject):
                     f"alone; {name} {array.shape} has stride 0 (np.broadcast_to?). Pass a .copy()"
                 )
         self.dtypes = [array.dtype for array in given]
-        self.arrays = [array.astype(float) for array in given]
+        self.arrays = [array.astype(float, order="C") for array in given]
         self.complex_ok = [True] * len(given)
 
     def filled(self, values: Sequence[Any]) -> list[Any]:
