@@ -15,6 +15,7 @@ from .core.operand import implements
 from .core.primitive import REGISTRY, Primitive, primitive
 from .core.symbol import Symbol
 from .core.tensor import Tensor, tensor
+from .inspection.anomaly import detect_anomaly
 from .ops.activations import (
     elu,
     gelu,
@@ -203,6 +204,7 @@ __all__ = [
     "cumsum",
     "datasets",
     "det",
+    "detect_anomaly",
     "diagnostics",
     "diagonal",
     "divide",

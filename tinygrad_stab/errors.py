@@ -52,6 +52,14 @@ class PrecisionWarning(UserWarning):
     """Numbers of so low a precision that a check must be more lenient."""
 
 
+class AnomalyError(StabError, FloatingPointError):
+    """A number that has gone bad: NaN, infinite, or zero by underflow alone."""
+
+
+class BroadcastWarning(UserWarning):
+    """Shapes that broadcast, though that was probably not meant."""
+
+
 class ArgumentError(StabError, ValueError):
     """An argument outside its range."""
 

@@ -101,7 +101,7 @@ def sweep(
     wanted: set["Tensor"] | None = None,
     kept: set["Tensor"] | None = None,
     differentiable: bool = False,
-    observe: Callable[["Tensor", int, Any, Any], None] | None = None,
+    observe: Callable[["Tensor", int, Any, Any, Any], None] | None = None,
 ) -> dict[Any, Any]:
     """Pass gradients back along a graph.
 
@@ -119,8 +119,9 @@ def sweep(
     differentiable : bool
         Call the rules with tensors, so that the gradients carry a graph of their own.
     observe : callable, optional
-        ``observe(node, index, part, total)`` is told of each contribution as it is made: what
-        argument ``index`` of a node receives through it, and the sum that it has received so far.
+        ``observe(node, index, g, part, total)`` is told of each contribution as it is made: what
+        argument ``index`` of a node with gradient ``g`` receives through it, and the sum of what
+        it has received so far.
 
     Returns
     -------
@@ -190,7 +191,7 @@ def sweep(
                 grads[arg] = total if differentiable else np.asarray(total)
                 owned.add(arg)
             if observe is not None:
-                observe(node, index, part, grads[arg])
+                observe(node, index, g, part, grads[arg])
     return grads
 
 

@@ -11,7 +11,7 @@ Scope = tuple[Any, Any]
 
 class _Mode(threading.local):
     # False: no; True: yes; an observer: yes, and it is called with every result that is recorded.
-    # One with a method `observe` is told of each contribution of a backward pass too.
+    # One with a method `observe` is told of each contribution of a backward pass too (`sweep`).
     recording: Any = True
     scope: Scope | None = None
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .. import datasets
+from ..arrays import rms
 from ..core.tensor import Tensor
-from ..diagnostics.flow import rms
 from ..diagnostics.theory import LayerStatistics, predict_factors
 from ..errors import ArgumentError
 from ..inspection.names import intermediates

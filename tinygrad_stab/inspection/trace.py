@@ -173,7 +173,7 @@ def trace(loss: Tensor, model: "Module | None" = None, gradient: Any = None) -> 
     place = {tensor: i for i, tensor in enumerate(tensors)}
     terms: dict[Tensor, list[Term]] = {}
 
-    def observe(node: Tensor, index: int, part: Any, total: Any) -> None:
+    def observe(node: Tensor, index: int, g: Any, part: Any, total: Any) -> None:
         term = Term(
             place[node.args[index]], index, _argument_name(node, index), np.array(part),
             np.array(total),
