@@ -360,6 +360,12 @@ def test_what_underflows_is_inconclusive_at_most(f, inputs):
     assert check_gradients(f, *inputs).count("inconclusive") == 1
 
 
+def test_where_the_derivative_is_zero_the_next_ones_are_no_error():
+    # Im (ih)³/h = −h²: there is nothing else of x³ at 0.
+    assert check_gradients(lambda x: x**3, np.array([0.0, 1.0])).count("correct") == 2
+    assert check_gradients(lambda x: (x - 2.0) ** 3, np.array([2.0, 1.0])).count("correct") == 2
+
+
 def test_a_stack_that_looks_right_by_chance_is_no_crash():
     def f(x, y):
         return tg.minimum(tg.sum(x, axis=0), y)

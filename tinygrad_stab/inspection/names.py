@@ -1,7 +1,8 @@
-"""Every tensor of a graph by name."""
+"""Every tensor of a graph by name, and a table of them."""
 
 from typing import TYPE_CHECKING
 
+from ..arrays import rms
 from ..core.backward import graph
 from ..core.tensor import Tensor
 
@@ -46,3 +47,37 @@ def intermediates(loss: Tensor, model: "Module | None" = None) -> dict[str, Tens
             name = f"{path}#{times[path]}"
         named[name] = tensor
     return named
+
+
+def table(loss: Tensor, model: "Module | None" = None) -> str:
+    """The intermediates of a loss as lines of text: shape, size of value and of gradient.
+
+    Parameters
+    ----------
+    loss : Tensor
+    model : Module, optional
+        Gives the parameters their names.
+
+    Returns
+    -------
+    str
+        Sizes are root mean squares; a dash stands for a gradient that was not computed.
+
+    Examples
+    --------
+    >>> import tinygrad_stab as tg
+    >>> x = tg.tensor([3.0, 4.0], requires_grad=True, name="x")
+    >>> loss = tg.sum(x * x)
+    >>> loss.backward()
+    >>> print(tg.inspection.table(loss))
+    name      shape  RMS value  RMS gradient
+    x         (2,)     3.5e+00       7.1e+00
+    multiply  (2,)     1.3e+01       1.0e+00
+    sum       ()       2.5e+01       1.0e+00
+    """
+    rows = [("name", "shape", "RMS value", "RMS gradient")]
+    for name, tensor in intermediates(loss, model).items():
+        gradient = "–" if tensor.grad is None else f"{rms(tensor.grad):.1e}"
+        rows.append((name, str(tensor.shape), f"{rms(tensor._value):.1e}", gradient))
+    wide = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(f"{n:{wide[0]}}  {s:{wide[1]}}  {v:>9}  {g:>12}" for n, s, v, g in rows)

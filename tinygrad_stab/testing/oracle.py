@@ -75,7 +75,7 @@ class Analytic(Operand):
                 f"Use central_differences"
             )
         for kink in primitive.kinks:
-            if np.min(np.abs(kink.where(*values, **params)), initial=np.inf) < 1e-16:
+            if np.min(np.abs(kink.where(*values, **params)), initial=np.inf) < 1e-100:
                 raise NotAnalyticError(
                     f"complex step: there must be no kink nearby; {primitive.name} has one here "
                     f"({kink.convention}). Use central_differences"
@@ -441,7 +441,7 @@ def complex_step(
 ) -> Estimate:
     """∂⟨v, f⟩/∂x by the complex step, Im⟨v, f(x + ih)⟩/h: exact to round-off.
 
-    Nothing is subtracted, so h may be as small as 1e-20·|x|, and then nothing is truncated
+    Nothing is subtracted, so h may be as small as 1e-140·|x|, and then nothing is truncated
     (Squire & Trapp 1998, "Using complex variables to estimate derivatives of real functions",
     SIAM Review 40). The function must be analytic. This is made sure of twice: it is called with
     operands that refuse every operation that is not (abs, max, comparisons), and along one random
@@ -500,7 +500,7 @@ def complex_step(
 def imaginary(near: Neighbourhood, v: ndarray, lines: Lines) -> Estimate:
     """The complex step along lines in a neighbourhood; the function takes complex arrays."""
     n = len(lines.size)
-    h = np.where(lines.size == 0, 1.0, np.maximum(lines.size, 1e-200)) * 1e-20
+    h = np.where(lines.size == 0, 1.0, np.maximum(lines.size, 1e-150)) * 1e-140
     value, scale, error = np.empty((3, n))
     try:
         with np.errstate(all="ignore"):
@@ -515,8 +515,9 @@ def imaginary(near: Neighbourhood, v: ndarray, lines: Lines) -> Estimate:
                 here = np.where(near.lost, 0, near.here)
                 doubt = np.abs(rows.real - here) / np.fmax(np.abs(here), 1e-300)
                 worst = np.max(np.where(rows.imag != 0, doubt, 0), axis=-1, initial=0)
-                # What underflows on the way is lost.
-                error[at] = scale[at] * (4 * _EPS + worst) + _TINY * np.sum(np.abs(v)) / h[at]
+                # What underflows on the way is lost; and where f′ is 0, h²·f‴/6 is all there is.
+                least = np.fmax(_TINY / h[at], h[at]) * np.sum(np.abs(v))
+                error[at] = scale[at] * (4 * _EPS + worst) + least
     except NotAnalyticError:
         raise
     except Exception as problem:  # whatever a function says to numbers it was not made for
