@@ -44,10 +44,10 @@ def detect_anomaly() -> Recording:
 
     Examples
     --------
-    >>> import tinygrad_stab as tg
+    >>> import numpy as np, tinygrad_stab as tg
     >>> x = tg.tensor([-1.0, 4.0], requires_grad=True, name="x")
     >>> try:
-    ...     with tg.detect_anomaly():
+    ...     with tg.detect_anomaly(), np.errstate(all="ignore"):
     ...         tg.sqrt(x)
     ... except tg.errors.AnomalyError as error:
     ...     print(str(error).split(", at ")[0])

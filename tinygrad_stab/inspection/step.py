@@ -10,7 +10,7 @@ from numpy import ndarray
 from ..core.tensor import Tensor
 from ..domain import elementwise_cases
 from ..errors import ArgumentError, GraphError
-from . import formula as _formula
+from .formula import term_formula
 from .trace import Node, Step, Term, Trace, trace
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class StepView:
 
     def formula(self, term: Term, style: str = "text") -> str:
         """The rule that ran for a term, with the nodes' names."""
-        return _formula.term_formula(self.trace, self.step, term, style)
+        return term_formula(self.trace, self.step, term, style)
 
     def local(self, term: Term, whole: bool = False) -> LocalDerivative:
         """The local derivative behind a term; ``whole`` insists on the Jacobian."""
@@ -146,11 +146,11 @@ class Backprop:
     >>> bp = tg.inspection.Backprop(tg.exp(x * x))
     >>> print(bp.step())
     step 1 of 2: exp = exp(…)
-      upstream ∂L/∂exp: 1
+      upstream ∂L/∂exp: 1.
       → multiply, its x
-          ∂L/∂multiply = exp·∂L/∂exp
-          local derivative: elementwise, 54.6
-          contribution: 54.6
+          ∂L/∂multiply = ∂L/∂exp·exp
+          local derivative: elementwise, 54.5982
+          contribution: 54.5982
     >>> bp.run_to("x"), bp.grad("x")
     (True, array(218.39260013))
     """
