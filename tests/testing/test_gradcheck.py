@@ -110,7 +110,11 @@ def test_the_false_alarm_test_is_as_large_as_it_says():
 @pytest.mark.parametrize("x", [0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-7])
 def test_round_off_of_complex_arithmetic_is_no_error_of_the_gradient(x):
     # sin(u)/u cancels on complex numbers near 0, so that there the complex step is not exact.
-    assert check_gradients(tg.sinc, np.array([x, -1.7 * x, 1.0])).count("correct") == 3
+    def f(x):  # as sinc is written, which has no complex step here
+        return tg.sin(x) / x
+
+    assert check_gradients(tg.sinc, np.array([x, -1.7 * x, 1.0])).passed
+    assert check_gradients(f, np.array([x, -1.7 * x, 1.0])).count("correct") >= 1
 
 
 # Vacuous checks.
@@ -356,8 +360,8 @@ def test_memory_layout_of_inputs_does_not_matter():
         (tg.square, [np.array([2.2e-308, 1.0])]),
     ],
 )
-def test_what_underflows_is_inconclusive_at_most(f, inputs):
-    assert check_gradients(f, *inputs).count("inconclusive") == 1
+def test_what_underflows_is_no_error(f, inputs):
+    assert check_gradients(f, *inputs).passed
 
 
 def test_where_the_derivative_is_zero_the_next_ones_are_no_error():
@@ -381,3 +385,158 @@ def test_a_stack_that_looks_right_by_chance_is_no_crash():
 def test_at_a_jump_nothing_can_be_said(f, inputs):
     report = check_gradients(f, *inputs, allow_constant=True)
     assert list(report.inputs[0].verdict) == ["inconclusive", "correct"]
+
+
+def refused(f, *inputs, match="is wrong at", **options):
+    with pytest.raises(GradientCheckError, match=match):
+        check_gradients(f, *inputs, **options)
+
+
+def test_an_infinite_gradient_is_no_tolerance():
+    refused((lambda x: np.sum(np.sin(x)), lambda x: np.array([np.inf, np.cos(1.0)])),
+            np.array([0.5, 1.0]))  # fmt: skip
+
+
+def test_a_rule_for_positive_seeds_only_is_refused_also_for_scalars():
+    guided = operation(
+        lambda x: np.maximum(x, 0), lambda g, out, x: np.maximum(g, 0) * (x > 0), analytic=False
+    )
+    refused(lambda x: guided(x).sum(), np.array([1.0, -1.0, 2.0]), match="is not −2 times itself")
+
+
+@pytest.mark.parametrize("k", [5, 8, 11, 12])
+def test_a_period_that_is_a_power_of_two_does_not_look_straight(k):
+    wave = 2 * np.pi * 2.0**k
+
+    def f(x):
+        return tg.sum(tg.maximum(x, -9) + tg.sin(wave * x) / wave)
+
+    refused((f, np.ones_like), np.array([0.3]))
+    assert check_gradients(f, np.array([0.3])).count("correct") == 1
+
+
+def test_what_only_looks_like_a_kink_is_judged_by_the_complex_step():
+    x = np.full(5, 3.3) + 1e-9 * np.arange(5)
+    refused((lambda x: np.std(x), lambda x: 0 * x), x)
+
+
+@pytest.mark.parametrize("points", [np.linspace(-4.7e-4, -2.7e-4, 60), np.linspace(1e-7, 1e-3, 60)])
+def test_near_a_kink_no_two_steps_agree_by_chance(points):
+    for z in points:
+        assert check_gradients(tg.relu, np.array([z, 1.0])).passed
+        assert check_gradients(lambda x: tg.relu(x) ** 2, np.array([z, 1.0])).passed
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda x: np.sum(1 - np.cos(x)), [1e-5]),  # noise coarser than the slope
+        (lambda x: np.mean(np.sqrt(1 + np.abs(x) ** 2) - 1), [1e-5]),
+        (np.tanh, [15.0, 1.0]),  # 1 − out² is in the last place
+        (np.tanh, [18.5, 1.0]),
+        (lambda x: -(x - np.log(np.sum(np.exp(x))))[0], [0.0, -30.0, -40.0, -50.0]),
+        (lambda x: 1e10 * x + tg.relu(x), [0.0, 1.0]),  # a kink beside a large slope
+        (lambda x: tg.exp(-28 * tg.abs(x)), [-2.76383e-7, 0.1]),
+        (tg.softplus, [40.0, -40.0, 800.0, -800.0, 1.0]),
+        (lambda x: np.exp(x) / np.sum(np.exp(x)), [0.0, -30.0, -40.0, -50.0]),
+        (np.log, [1e-300, 1.0]),
+        (np.tanh, [np.inf, 1.0]),
+        (lambda x: x**0.99, [0.0, 1.0]),  # diverges slowly
+        (lambda x: x**1.01, [0.0, 1.0]),
+        (lambda x: tg.maximum(x, 0) + 1e3, [0.0, 1.0]),
+        (tg.exp, [-700.0, -20.0, 3.0]),
+    ],
+)
+def test_hard_places_are_no_false_alarm(f, x):
+    assert check_gradients(f, np.array(x)).passed
+
+
+def test_what_rounds_on_the_way_is_no_false_alarm():
+    x = np.array([0.123, 1.7])
+    with pytest.raises(VacuousCheckError, match="hides all derivatives"):
+        check_gradients((lambda x: np.sum(np.round(x, 6)), lambda x: 0 * x), x, allow_constant=True)
+
+
+def test_power_counts_in_the_gradient_also_where_outputs_cancel():
+    def f(x):
+        return x[0] * np.ones(10_000)
+
+    report = check_gradients((f, lambda g, x: np.array([g.sum()])), np.array([1.3]))
+    off = 1 + 3 * report.power
+    refused((f, lambda g, x: np.array([g.sum() * off])), np.array([1.3]))
+
+
+@pytest.mark.parametrize("oracle", ["auto", "differences"])
+def test_three_times_the_stated_power_is_seen(oracle):
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        x = rng.normal(size=3) * 10 ** rng.uniform(-2, 1)
+        f, slope = [(np.sin, np.cos), (np.exp, np.exp), (np.abs, np.sign),
+                    (np.square, lambda x: 2 * x)][rng.integers(4)]  # fmt: skip
+        report = check_gradients((f, lambda g, x, d=slope: g * d(x)), x, oracle=oracle)
+        one = report.inputs[0]
+        for i in np.flatnonzero(one.power > 0):
+            off = np.ones(3)
+            off[i] += 4 * one.power[i]
+            refused((f, lambda g, x, d=slope, off=off: g * d(x) * off), x, oracle=oracle)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (tg.exp, np.array([100, 1], np.float32)),
+        (lambda x: np.sin(1e5 * x), np.array([0.3, 0.7, 1.1], np.float32)),
+        (lambda x: 1 / (1 - np.tanh(x)), np.array([8.0, 1.0], np.float32)),
+        (np.sin, np.array([0.3, 2.0], np.float16)),
+    ],
+)
+def test_low_precision_is_judged_by_its_own_conditioning(f, x):
+    with pytest.warns(UserWarning, match="checked in float64"):
+        assert check_gradients(f, x).passed
+
+
+def test_other_byte_orders_and_wider_types():
+    pair = (np.sin, lambda g, x: g * np.cos(x))
+    assert check_gradients(pair, np.ones(3, ">f8")).passed
+    assert check_gradients(pair, np.ones(3, np.longdouble)).passed
+
+
+@pytest.mark.parametrize(
+    ("gradient", "match"),
+    [
+        (lambda x: None, "is a NoneType. Is a return missing"),
+        (lambda x: {"x": x}, "is a dict"),
+        (lambda g, x: g * x, r"called as gradient\(\*inputs\), for f is a scalar"),
+    ],
+)
+def test_a_gradient_of_the_wrong_form_is_named(gradient, match):
+    refused((np.sum, gradient), np.ones(3), match=match)
+    refused((np.exp, lambda x: x), np.ones(3), match=r"gradient\(g, \*inputs\), for f is no scalar")
+
+
+def test_models_duplicates_and_domains():
+    model = tg.nn.Linear(3, 2, rng=0)
+    assert len(check_gradients(model, np.ones(3), parameters=model).inputs) == 3
+    twice = check_gradients(model, np.ones(3), parameters=[model.weight, model.weight])
+    assert len(twice.inputs) == 2 and twice.passed
+    assert len(check_gradients(tg.exp, np.ones(3), argnums=(0, 0)).inputs) == 1
+    import math
+
+    f = (lambda x: math.log(x[0]), lambda x: 1 / x)  # which raises where it is not defined
+    assert check_gradients(f, np.array([1e-3])).count("correct") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"sample": -1}, {"sample": 1.5}, {"seed": -1}, {"atol": float("nan")},
+                {"control": 0}, {"precision": "x"}],
+)  # fmt: skip
+def test_more_options_out_of_range_are_refused(options):
+    with pytest.raises(ArgumentError, match="check_gradients: needs order 1 or 2"):
+        check_gradients(tg.exp, np.ones(3), **options)
+
+
+def test_the_line_to_see_it_again_holds_all_options():
+    doubled = operation(np.exp, lambda g, out, x: 2 * g * out)
+    with pytest.raises(GradientCheckError) as caught:
+        check_gradients(doubled, np.ones(2), argnums=0, oracle="differences", seed=5)
+    assert "argnums=0, oracle='differences', seed=5)" in str(caught.value)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import tinygrad_stab as tg
 from tinygrad_stab.errors import NotAnalyticError
 from tinygrad_stab.testing import central_differences, complex_step
-from tinygrad_stab.testing.oracle import Neighbourhood, along_elements, measured_noise
+from tinygrad_stab.testing.neighbourhood import Neighbourhood, along_elements, measured_noise
 
 KNOWN = {  # f, f′, where
     "exp": (np.exp, np.exp, [-30.0, -12.0, 0.0, 1.0, 100.0]),
@@ -75,7 +75,7 @@ def test_a_kink_has_two_slopes(f, x, left, right):
     np.testing.assert_allclose([seen.left[0], seen.right[0]], [left, right], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-4, 1e-6])
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-4])
 def test_near_a_kink_there_is_none(distance):
     seen = central_differences(lambda x: np.maximum(x - 1, 0), [np.array([1 - distance])])
     assert not seen.kink[0] and seen.value[0] == 0

@@ -350,7 +350,7 @@ def test_users_records_are_drawn_too():
 
 def test_programs_need_a_record_with_rules():
     f = occurs(expressions(records=[tg.sum, tg.transpose]), lambda f: len(called(f)) > 1)
-    assert set(called(f)) == {tg.sum, tg.transpose}
+    assert set(called(f)) <= {tg.sum, tg.transpose}
     with pytest.raises(ArgumentError, match="needs records with rules and no kinks; 0 of those"):
         expressions(records=[tg.less, tg.relu])
 

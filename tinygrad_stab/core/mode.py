@@ -59,14 +59,21 @@ def enable_grad() -> Recording:
     return Recording(True)
 
 
-def scope_path(scope: Scope | None) -> str:
+def scope_path(scope: Scope | None, known: dict[int, dict[int, str]] | None = None) -> str:
     """The path of a module call from the outermost module, such as ``blocks.3.linear``.
 
     Each module names the one that it called, so a module used in two places has a name for each.
+    ``known`` keeps the names that a module gives, for when many paths are asked for.
     """
     names: list[str] = []
     while scope is not None and scope[0] is not None:
         outer, module = scope
-        names.append(outer[1].path_to(module))
+        if known is None:
+            names.append(outer[1].path_to(module))
+        else:
+            if id(outer[1]) not in known:
+                inside = [(id(m), path) for path, m in outer[1].named_modules()]
+                known[id(outer[1])] = dict(reversed(inside))
+            names.append(known[id(outer[1])].get(id(module), type(module).__name__))
         scope = outer
     return ".".join(reversed(names))

@@ -227,9 +227,13 @@ class Tensor(Operand):
 
         A module that is called like its operation stands for both: ``blocks.3.linear``.
         """
+        return self.path_among({})
+
+    def path_among(self, known: dict[int, dict[int, str]]) -> str:
+        """The `path`; ``known`` is shared when the paths of many tensors are asked for."""
         if self.name is not None:
             return self.name
-        parts = scope_path(self.scope).split(".")
+        parts = scope_path(self.scope, known).split(".")
         made_by = self.op.name if self.op else "tensor"
         return ".".join(part for part in parts + [made_by] * (parts[-1] != made_by) if part)
 

@@ -40,8 +40,9 @@ def intermediates(loss: Tensor, model: "Module | None" = None) -> dict[str, Tens
     known = {} if model is None else {tensor: name for name, tensor in model.named_parameters()}
     named: dict[str, Tensor] = {}
     times: dict[str, int] = {}
+    paths: dict[int, dict[int, str]] = {}  # what modules call one another
     for tensor in graph(loss):
-        name = path = known.get(tensor, tensor.path)
+        name = path = known.get(tensor) or tensor.path_among(paths)
         while name in named:
             times[path] = times.get(path, 1) + 1
             name = f"{path}#{times[path]}"

@@ -183,10 +183,11 @@ def trace(loss: Tensor, model: "Module | None" = None, gradient: Any = None) -> 
     with np.errstate(all="ignore"):
         grads = sweep(tensors, {loss: seed}, observe=observe)
     names = {tensor: name for name, tensor in intermediates(loss, model).items()}
+    paths: dict[int, dict[int, str]] = {}
     nodes = tuple(
         Node(
-            i, names[t], t.op.name if t.op else None, scope_path(t.scope), _arguments(t, place),
-            t.params, t._value, grads.get(t), source(t), t,
+            i, names[t], t.op.name if t.op else None, scope_path(t.scope, paths),
+            _arguments(t, place), t.params, t._value, grads.get(t), source(t), t,
         )
         for i, t in enumerate(tensors)
     )  # fmt: skip

@@ -3,8 +3,9 @@
 from .gradcheck import check_gradients
 from .grading import Grade, Grades, compare
 from .hints import hint
+from .ladder import Estimate
 from .mutation import Mutant, MutationReport, mutants_of, mutate
-from .oracle import Analytic, Estimate, central_differences, complex_step
+from .oracle import Analytic, central_differences, complex_step
 from .records import check_primitive
 from .report import GradientReport, InputReport
 

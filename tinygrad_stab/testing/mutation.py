@@ -18,6 +18,7 @@ from ..core.operand import Operand
 from ..core.primitive import REGISTRY, Primitive, Rule
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, GradientCheckError, StabError, VacuousCheckError
+from .hints import largest
 from .records import Call, calls
 
 KILLED, SURVIVED, EQUIVALENT = "killed", "survived", "equivalent"
@@ -113,6 +114,12 @@ def mutate(
         primitives = REGISTRY.values()
     elif isinstance(primitives, Primitive):
         primitives = [primitives]
+    primitives = list(primitives)
+    if not all(isinstance(p, Primitive) for p in primitives):
+        raise ArgumentError(
+            f"mutate: takes records, made by tg.primitive; received {primitives!r:.80}. Pass "
+            f"tg.REGISTRY[name] for one by name"
+        )
     return MutationReport([mutant for p in primitives for mutant in mutants_of(p, seed)])
 
 
@@ -188,7 +195,7 @@ def _same(primitive: Primitive, mutant: Primitive, call: Call) -> bool:
             other = contribution(out, i, g)
         finally:
             out.op = own
-        if not np.allclose(other, right, rtol=1e-12, atol=1e-13 * np.max(np.abs(right))):
+        if not np.allclose(other, right, rtol=1e-12, atol=1e-13 * largest(right), equal_nan=True):
             return False
     return True
 

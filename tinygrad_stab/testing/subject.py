@@ -41,8 +41,10 @@ class Inputs(Subject):
         self.name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
         candidates = list(range(len(inputs)))
         if argnums is not None:
-            candidates = [argnums] if isinstance(argnums, int) else list(argnums)
-            if not all(isinstance(i, int) and 0 <= i < len(inputs) for i in candidates):
+            several = isinstance(argnums, list | tuple | range)
+            candidates = list(dict.fromkeys(argnums if several else [argnums]))
+            whole = all(isinstance(i, int | np.integer) for i in candidates)
+            if not whole or not all(0 <= i < len(inputs) for i in candidates):
                 raise ArgumentError(
                     f"argnums: counts inputs from 0; received {argnums} for {len(inputs)} inputs"
                 )
@@ -63,7 +65,7 @@ class Inputs(Subject):
                     f"check_gradients: every element needs memory of its own, for each is moved "
                     f"alone; {name} {array.shape} has stride 0 (np.broadcast_to?). Pass a .copy()"
                 )
-        self.dtypes = [array.dtype for array in given]
+        self.dtypes = [array.dtype.newbyteorder("=") for array in given]
         self.arrays = [array.astype(float, order="C") for array in given]
         self.complex_ok = [True] * len(given)
 
@@ -177,11 +179,19 @@ class Pair(Inputs):
 
         def pull(v: ndarray) -> list[Any]:
             given = self.filled([a.copy() for a in arrays])
-            if scalar:
-                grads = self.gradient(*given)
-            else:
+            if not scalar:
                 seeds = _parts(v, outputs if several else (outputs,))
-                grads = self.gradient(tuple(seeds) if several else seeds[0], *given)
+                given = [tuple(seeds) if several else seeds[0], *given]
+            try:
+                grads = self.gradient(*given)
+            except TypeError as error:
+                form = "gradient(*inputs), for f is a scalar"
+                raise GradientCheckError(
+                    f"check_gradients: a gradient is called as "
+                    f"{form if scalar else 'gradient(g, *inputs), for f is no scalar'}; that of "
+                    f"{self.name} raised TypeError: {error}"
+                ) from error
+            given = given[not scalar :]
             for name, x, before in zip(
                 self.names, (given[i] for i in self.places), arrays, strict=True
             ):
@@ -198,6 +208,13 @@ class Pair(Inputs):
                     f"check_gradients: a gradient has one array an input; that of {self.name} "
                     f"returned {len(grads)} for {len(self.places)} ({', '.join(self.names)})"
                 )
+            for name, g in zip(self.names, grads, strict=True):
+                if getattr(np.asarray(g), "dtype", np.dtype(object)).kind not in "fiub":
+                    raise GradientCheckError(
+                        f"check_gradients: a gradient is an array of real numbers; that of "
+                        f"{self.name} by {name} is a {type(g).__name__}. Is a return missing?"
+                    )
+            grads = [np.asarray(g) for g in grads]
             # Of a scalar the cotangent is a factor.
             return [g * v[0] if scalar and v[0] != 1 else g for g in grads]
 
