@@ -254,3 +254,74 @@ def test_installed_under_its_name():
         pytest.skip("the package is not installed beside this interpreter")
     result = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0 and result.stdout.startswith("tinygrad-stab 0.")
+
+
+LOSSES = """
+import tinygrad_stab as tg
+
+net = tg.nn.Sequential(tg.nn.Linear(2, 3, rng=0), tg.nn.Tanh())
+
+def alone():
+    x = tg.tensor(2.0, requires_grad=True, name="x")
+    return tg.exp(x * x)
+
+def with_model():
+    return tg.mean(net([[1.0, 2.0]])), net
+
+def number():
+    return 3.0
+
+def wants_more(x):
+    return x
+
+def fails():
+    return {}["missing"]
+
+constant = 3
+"""
+
+
+@pytest.fixture
+def losses(tmp_path, monkeypatch):
+    (tmp_path / "losses.py").write_text(LOSSES, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["last.weight", "h = h + tg.tanh(self.second(h))", "example.py:12, in forward"]),
+        (["losses:alone"], ["exp", "return tg.exp(x * x)", "losses.py:8, in alone"]),
+        (["losses:with_model"], ["0.weight", "losses.py:11, in with_model"]),
+    ],
+)
+def test_explore_writes_a_page(arguments, words, losses):
+    result = run("explore", *arguments)
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout.startswith("backprop.html: ")
+    text = Path("backprop.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    for word in words:
+        assert word in text
+    again = run("explore", *arguments)
+    assert again.returncode == 2 and "--force" in again.stderr
+    assert run("explore", *arguments, "--force", "--out", "backprop.html").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["losses:nothing"], "no attribute 'nothing'"),
+        (["losses:constant"], "must be a function"),
+        (["losses:number"], "must return a loss (a tensor), or a loss and its model; it returned"),
+        (["losses:wants_more"], "missing 1 required positional argument: 'x'"),
+        (["losses:fails"], "losses.py:20"),
+        (["--out", "missing/page.html"], "its directory must exist"),
+        (["--out", "."], "this is a directory"),
+    ],
+)
+def test_explore_refuses_in_one_line(arguments, message, losses):
+    result = run("explore", *arguments)
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and message in result.stderr
+    assert not list(Path().glob("*.html"))

@@ -6,6 +6,7 @@ Exit status: 0 done; 1 it could not be done (data missing or damaged); 2 the com
 
 import importlib
 import inspect
+import linecache
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -25,6 +26,7 @@ except ImportError:  # the engine alone is installed
     sys.exit("tinygrad-stab: the command line needs: pip install 'tinygrad_stab[lab]'")
 
 from .core.primitive import REGISTRY, Primitive
+from .core.tensor import Tensor
 from .errors import ArgumentError, GradientCheckError, StabError
 from .experiments import vanishing
 from .experiments.output import check_output, write_json
@@ -48,6 +50,30 @@ _UsageError: Any = typer.BadParameter.__mro__[1]
 _INTERRUPTED = 130  # 128 + SIGINT
 
 _DEFAULT = vanishing.Config()
+
+# What `explore` shows where nothing else is asked for.
+_EXAMPLE = """\
+import tinygrad_stab as tg
+
+
+class Net(tg.nn.Module):
+    def __init__(self):
+        self.first = tg.nn.Linear(64, 16, rng=0)
+        self.second = tg.nn.Linear(16, 16, rng=1)
+        self.last = tg.nn.Linear(16, 10, rng=2)
+
+    def forward(self, x):
+        h = tg.tanh(self.first(x))
+        h = h + tg.tanh(self.second(h))  # h goes two ways: its gradient is a sum of two
+        return self.last(h)
+
+
+def run():
+    digits = tg.datasets.digits()
+    net = Net()
+    logits = net(digits.features()[:16])
+    return tg.nn.functional.cross_entropy(logits, digits.labels[:16]), net
+"""
 
 
 def _print_version(wanted: bool) -> None:
@@ -276,6 +302,77 @@ def mutate(
         write_json(json, report.to_dict())
     if report.survivors:
         raise typer.Exit(1)
+
+
+@app.command()
+def explore(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODULE:FUNCTION]",
+            help="A function of yours that takes nothing and returns a loss, or (loss, model). "
+            "Default: a net of three layers on digits.",
+        ),
+    ] = "",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("backprop.html"),
+    browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in your browser.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the page.")] = False,
+) -> None:
+    """Write a backward pass as a web page to step through: one file, which needs no network.
+
+    Every value, gradient and formula of the run, with the line of code that made each.
+    """
+    from .inspection.page import page
+
+    check_output(out, force)
+    loss, model = _run(target, _load(target)) if target else _run("the example", _example())
+    path = page(loss, out, model)
+    print(f"{path}: open it in a browser; → steps on, Space plays")
+    if browser:
+        import webbrowser
+
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _example() -> Any:
+    """The example's function, from text: so that the page can show its lines as a user's."""
+    file = "example.py"
+    linecache.cache[file] = (len(_EXAMPLE), None, _EXAMPLE.splitlines(keepends=True), file)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(_EXAMPLE, file, "exec"), names)
+    return names["run"]
+
+
+def _run(name: str, function: Any) -> tuple[Tensor, Any]:
+    """The loss and the model, if any, that a function returns."""
+    from .inspection import provenance
+    from .nn import Module
+
+    if not callable(function):
+        raise ArgumentError(f"{name}: must be a function; it is a {type(function).__name__}")
+    try:
+        with provenance.record():
+            result = function()
+    except StabError:
+        raise
+    except Exception as error:
+        trail = error.__traceback__
+        while trail is not None and trail.tb_next is not None:
+            trail = trail.tb_next
+        where = f"{trail.tb_frame.f_code.co_filename}:{trail.tb_lineno}" if trail else "start"
+        raise ArgumentError(
+            f"{name}: must run without arguments; it raised {type(error).__name__}: {error} "
+            f"({where}). Call it from a function that takes nothing"
+        ) from error
+    loss, model = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+    if not isinstance(loss, Tensor) or not (model is None or isinstance(model, Module)):
+        given = type(loss).__name__ + ("" if model is None else f" and {type(model).__name__}")
+        raise ArgumentError(
+            f"{name}: must return a loss (a tensor), or a loss and its model; it returned {given}"
+        )
+    return loss, model
 
 
 def _progress(things: Iterable[Any], count: int, doing: str) -> Iterator[Any]:

@@ -392,8 +392,11 @@ class _Judge:
         self.complex = settings.oracle != "differences" and subject.complex_ok[k]
         self.trusted = False
 
-    def verdicts(self, elements: ndarray, a: ndarray) -> InputReport:
-        """Judge a supposed gradient, given at some elements."""
+    def verdicts(self, elements: ndarray, a: ndarray, excuses: bool = True) -> InputReport:
+        """Judge a supposed gradient, given at some elements.
+
+        Without ``excuses`` it is known that rounding is not at fault.
+        """
         n, precision, x = len(elements), self.settings.precision, self.near.x
         c, numeric, left, right = np.full((4, n), np.nan)
         tolerance, power = self.in_blocks(elements, a)
@@ -416,7 +419,9 @@ class _Judge:
             self.constant &= not np.any(exact.scale)
             open_, error = open_[~good], exact.error[~good]
             if len(open_):
-                doubt[open_] = error + 30 * self._rounding(elements[open_])
+                doubt[open_] = error
+                if excuses:
+                    doubt[open_] += 30 * self._rounding(elements[open_])
         if len(open_):
             lines = along_elements(x, elements[open_])
             seen = self._differences(lines, a[open_])
@@ -427,7 +432,8 @@ class _Judge:
             for i, j in enumerate(open_):
                 one = seen.some(i)
                 verdict[j], tolerance[j], power[j] = self._weigh(a[j], c[j], doubt[j], one)
-            self._excuse_rounding(elements, a, np.where(np.isnan(c), numeric, c), verdict)
+            if excuses:
+                self._excuse_rounding(elements, a, np.where(np.isnan(c), numeric, c), verdict)
         power[verdict == INCONCLUSIVE] = np.inf
         name, dtype = self.subject.names[self.k], self.subject.dtypes[self.k]
         return InputReport(
@@ -624,7 +630,7 @@ def _negative_control(judge: _Judge, one: InputReport, size: float) -> str:
         start = max(0, min(least - _BLOCK, len(planted) - 2 * _BLOCK))
         among = slice(start, start + 2 * _BLOCK)
         _, power = judge.in_blocks(one.elements[among], planted[among])
-        found = judge.verdicts(one.elements[[least]], planted[[least]]).verdict[0]
+        found = judge.verdicts(one.elements[[least]], planted[[least]], excuses=False).verdict[0]
         if power[least - start] <= judge.settings.precision:
             found = CORRECT
         if found == WRONG:
