@@ -104,7 +104,7 @@ def test_zeros_that_are_exact_are_no_anomaly(work):
 def test_a_column_against_a_row_is_warned_of():
     prediction, target = leaf(np.ones((3, 1))), np.ones(3)
     with tg.detect_anomaly():
-        with pytest.warns(BroadcastWarning, match=r"subtract: shapes \(3, 1\) and \(3,\) broadcast"):
+        with pytest.warns(BroadcastWarning, match=r"subtract: shapes \(3, 1\) and \(3,\)"):
             tg.mean((prediction - target) ** 2)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -143,7 +143,7 @@ def term_formula(
     >>> t = tg.inspection.trace(tg.tanh(x) * 3.0)
     >>> for step in t.steps:
     ...     print(tg.inspection.term_formula(t, step, step.terms[0]))
-    ∂L/∂tanh = ∂L/∂multiply·y
+    ∂L/∂tanh = ∂L/∂multiply·3.0
     ∂L/∂x = (1 − tanh·tanh)·∂L/∂tanh
     >>> tg.inspection.term_formula(t, step, step.terms[0], numbers=True)
     '∂L/∂x = (1 − 0.4621·0.4621)·3'
@@ -152,7 +152,7 @@ def term_formula(
     parent = trace.nodes[term.parent]
     left, _ = _name(_GRADIENT + parent.name, notation)
     right = _part(_term(trace, step, term, numbers), 0, notation)
-    received = sum(other.parent == parent.id for each in trace.steps for other in each.terms)
+    received = trace.received[parent.id]
     equation = notation.operators["=="].template if received == 1 else notation.increment
     return notation.whole(equation % (left, right))
 
@@ -171,7 +171,10 @@ def _term(trace: Trace, step: Step, term: Term, numbers: bool) -> Any:
         return (_Shown if numbers and 0 < np.size(value) <= _FEW else Symbol)(name, value)
 
     args = [
-        None if arg.value is None else symbol(_argument_name(trace, node, arg), arg.value)
+        # A plain number stays one: it is part of the formula, as the 2 of x² is.
+        arg.value
+        if arg.value is None or isinstance(arg.value, int | float)
+        else symbol(_argument_name(trace, node, arg), arg.value)
         for arg in node.arguments
     ]
     g, out = symbol(_GRADIENT + node.name, step.upstream), symbol(node.name, node.value)
@@ -185,7 +188,7 @@ def _argument_name(trace: Trace, node: Node, argument: Argument) -> str:
     """The name of an argument's node, or the operation's word for a constant."""
     if argument.node is not None:
         return trace.nodes[argument.node].name
-    taken = any(other.name == argument.name for other in trace.nodes)
+    taken = argument.name in trace.names
     return f"{node.name}.{argument.name}" if taken else argument.name
 
 

@@ -4,8 +4,10 @@ The stepper, the explanation, the drawn graph and the page all show a trace, so 
 contradict one another. It is taken by the sweep that `backward()` uses, told to an observer.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -103,6 +105,16 @@ class Trace:
     nodes: tuple[Node, ...]
     steps: tuple[Step, ...]
     loss: int
+
+    @cached_property
+    def received(self) -> Counter[int]:
+        """How many terms each node receives."""
+        return Counter(term.parent for step in self.steps for term in step.terms)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """What the nodes are called."""
+        return frozenset(node.name for node in self.nodes)
 
     def find(self, which: "str | int | Tensor") -> Node:
         """A node by name, by number, or by its tensor.
