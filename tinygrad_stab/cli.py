@@ -198,6 +198,9 @@ def check(
     high: Annotated[float, typer.Option(help="... to here.")] = 3.0,
     draws: Annotated[int, typer.Option(min=1, help="Of the arguments.")] = 3,
     order: Annotated[int, typer.Option(min=1, max=2, help="2: second derivatives too.")] = 1,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Of a function's larger arguments, check so many elements.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the reports.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
@@ -221,7 +224,8 @@ def check(
         count = len(records)
     else:
         drawn = _arguments(subject, shapes, low, high, draws, seed)
-        checks = [(target, lambda: [check_gradients(subject, *a, order=order) for a in drawn])]
+        options: dict[str, Any] = {"order": order, "sample": sample}
+        checks = [(target, lambda: [check_gradients(subject, *a, **options) for a in drawn])]
         count = 1
     table = Table(box=SIMPLE, pad_edge=False, header_style="bold")
     table.add_column("operation" if count > 1 else "function")
@@ -235,10 +239,20 @@ def check(
         except GradientCheckError as error:
             failures.append(f"{name}: {error}")
             table.add_row(name, *[""] * 4, Text("refused", style="bold red"))
-            continue
-        counts = [sum(r.count(v) for r in reports) for v in (CORRECT, KINK, INCONCLUSIVE)]
-        power = max(report.power for report in reports)
-        table.add_row(name, *map(str, (sum(counts), *counts)), f"{power:.0e}" if power else "any")
+        except StabError:
+            raise
+        except Exception as error:  # the user's function says no to the arguments
+            if not target:
+                raise
+            raise ArgumentError(
+                f"{name}: must take the arguments that are drawn; it raised "
+                f"{type(error).__name__}: {error}. Give --shapes, --low and --high"
+            ) from error
+        else:
+            counts = [sum(r.count(v) for r in reports) for v in (CORRECT, KINK, INCONCLUSIVE)]
+            power = max(report.power for report in reports)
+            row = (sum(counts), *counts)
+            table.add_row(name, *map(str, row), f"{power:.0e}" if power else "any")
     console = Console()
     console.print(table)
     for failure in failures:
@@ -409,18 +423,17 @@ def _records(name: str) -> list[Primitive]:
 def _load(target: str) -> Any:
     """What a MODULE:NAME stands for, with the working directory on the path."""
     module, _, name = target.partition(":")
-    sys.path.insert(0, "")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # it stays there, for a function may import its neighbours
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a module does when it is imported
         raise ArgumentError(
-            f"{target}: must be MODULE:NAME of something that can be imported; {error}. Run this "
-            f"where the module lies"
+            f"{target}: must be MODULE:NAME of something that can be imported; "
+            f"{type(error).__name__}: {error}. Run this where the module lies"
         ) from error
-    finally:
-        sys.path.remove("")
     if not callable(found) and not isinstance(found, tuple):
         raise ArgumentError(
             f"{target}: must be a function, a pair (function, gradient) or a record; it is a "
@@ -440,6 +453,8 @@ def _arguments(
             tuple(int(n) for n in shape.split(",") if n) if shape != "()" else ()
             for shape in shapes.split()
         ]
+        if any(n < 0 for size in sizes for n in size):
+            raise ValueError
     except ValueError as error:
         raise ArgumentError(
             f"--shapes: lengths with commas, shapes with spaces, '()' for a number; received "

@@ -431,7 +431,10 @@ def test_near_a_kink_no_two_steps_agree_by_chance(points):
     ("f", "x"),
     [
         (lambda x: np.sum(1 - np.cos(x)), [1e-5]),  # noise coarser than the slope
-        (lambda x: np.mean(np.sqrt(1 + np.abs(x) ** 2) - 1), [1e-5]),
+        (lambda x: np.mean(np.sqrt(1 + np.abs(x) ** 2) - 1), [1e-5, 0.5]),
+        (lambda x: np.mean(tg.elu(x) ** 2), [1e-5, 0.3]),  # a kink of the second derivative
+        (lambda x: tg.sum(tg.relu(x) ** 3), [3e-4, 0.3]),
+        (lambda x: np.sum(np.sqrt(x)), [0.0, 1.0, 4.0]),
         (np.tanh, [15.0, 1.0]),  # 1 − out² is in the last place
         (np.tanh, [18.5, 1.0]),
         (lambda x: -(x - np.log(np.sum(np.exp(x))))[0], [0.0, -30.0, -40.0, -50.0]),
@@ -540,3 +543,22 @@ def test_the_line_to_see_it_again_holds_all_options():
     with pytest.raises(GradientCheckError) as caught:
         check_gradients(doubled, np.ones(2), argnums=0, oracle="differences", seed=5)
     assert "argnums=0, oracle='differences', seed=5)" in str(caught.value)
+
+
+def test_a_large_output_elsewhere_is_no_excuse():
+    refused((np.exp, lambda g, x: g * np.exp(x) * [-1, 1]), np.array([0.5, 40.0]))
+    x = np.array([0.5, 1e3, 2.0])
+    refused((lambda x: x**8, lambda g, x: g * 8 * x**7 * [0, 1, 1]), x)
+
+
+def test_what_an_output_hides_counts_in_power():
+    def f(x):
+        return np.array([1e-6 * abs(x[0]), 1e3 + 1e-12 * x[0]])
+
+    for slope in (1e-12, 0.0):  # which differences cannot tell apart
+        with pytest.raises(VacuousCheckError, match="hides all derivatives"):
+            check_gradients((f, lambda g, x, s=slope: np.array([1e-6 * g[0] + s * g[1]])),
+                            np.array([0.7]))  # fmt: skip
+    words = str(check_gradients(lambda x: np.sum(np.abs(x) * np.array([1e15, 1.0])) * (x > 0).all(),
+                                np.array([1.0, -0.5]), allow_constant=True))  # fmt: skip
+    assert "zeros to within" in words

@@ -145,7 +145,7 @@ def sweep(
         if g is None:  # its value may still have been used by a node that has one
             for arg in node.args:
                 if isinstance(arg, Operand):
-                    _check_unwritten(arg, node)
+                    check_unwritten(arg, node)
             continue
         if kept is not None and node not in kept:
             del grads[node]
@@ -160,7 +160,7 @@ def sweep(
             if type(arg) is not tensor:
                 continue
             if arg.stamp > stamp:
-                _check_unwritten(arg, node)
+                check_unwritten(arg, node)
             if not (arg._requires_grad if wanted is None else arg in wanted):
                 continue
             if rule is None:
@@ -195,7 +195,7 @@ def sweep(
     return grads
 
 
-def _check_unwritten(arg: Any, node: "Tensor") -> None:
+def check_unwritten(arg: Any, node: "Tensor") -> None:
     """Refuse a value that is no longer what an operation saw."""
     if arg.stamp > node.stamp and arg.written_since(node.stamp):
         raise GraphError(

@@ -14,6 +14,16 @@ class _Mode(threading.local):
     # One with a method `observe` is told of each contribution of a backward pass too (`sweep`).
     recording: Any = True
     scope: Scope | None = None
+    stack: Any = None  # (below, recording) for each block that this thread is in
+
+    def observer(self) -> Any:
+        """Who observes the innermost block in which someone does."""
+        stack = self.stack
+        while stack is not None:
+            stack, recording = stack
+            if recording not in (True, False):
+                return recording
+        return None
 
 
 mode = _Mode()
@@ -30,14 +40,17 @@ class Recording(ContextDecorator):
 
     def __init__(self, on: Any) -> None:
         self._on = on
-        self._before: list[Any] = []
 
     def __enter__(self) -> None:
-        self._before.append(mode.recording)
-        mode.recording = (mode.recording or True) if self._on is True else self._on
+        # On the thread's own stack, for one object may decorate a function that many threads call.
+        mode.stack = (mode.stack, mode.recording)
+        if self._on is True:
+            mode.recording = mode.recording or mode.observer() or True
+        else:
+            mode.recording = self._on
 
     def __exit__(self, *_: object) -> None:
-        mode.recording = self._before.pop()
+        mode.stack, mode.recording = mode.stack
 
 
 def no_grad() -> Recording:

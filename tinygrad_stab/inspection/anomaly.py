@@ -14,17 +14,16 @@ from ..errors import AnomalyError, BroadcastWarning
 from .provenance import note_source, source
 
 _ADVICE = "To leave bad elements out, choose twice: where(ok, f(where(ok, x, 1)), 0)"
-# A rule is linear in g, so that these change nothing but the range.
-_SCALES = {"d": 2.0**512, "f": 2.0**64}
 
 
 def detect_anomaly() -> Recording:
     """``with detect_anomaly():`` an operation whose numbers go bad is an error that names it.
 
     Checked are every result that is recorded and, if ``backward()`` is called inside, every
-    contribution to a gradient: NaN, infinity, and underflow to exactly zero where the exact result
-    is not zero. A result of shape (n, n) from arguments of shapes (n, 1) and (n,) is warned of.
-    Results keep their source lines, as under `record`.
+    contribution to a gradient: NaN, infinity, and underflow to exactly zero; of what is not
+    elementwise (a softmax) only if all of it vanishes. An infinity in a constant (a mask of −inf)
+    is taken as meant. A result of shape (n, n) from arguments of shapes (n, 1) and (n,) is warned
+    of. Results keep their source lines, as under `record`.
 
     Raises
     ------
@@ -64,7 +63,11 @@ class _Detector:
         op: Any = result.op
         _warn_of_broadcast(result)
         problem = _not_finite(result._value)
-        if problem:
+        # A mask of −inf is what it is for: an infinity that came in as a constant may go on.
+        given = [v for a, v in zip(result.args, result.values, strict=True) if a is v]
+        meant = any(isinstance(v, ndarray | float) and np.any(np.isinf(v)) for v in given)
+        masked = any(np.any(np.isneginf(v)) for v in result.values if isinstance(v, ndarray))
+        if problem and not ((meant or masked) and not np.any(np.isnan(result._value))):
             raise AnomalyError(
                 f"{op.name}: a result must be finite; {problem}{_where(result)}. "
                 f"{_ranges(result)}. {_ADVICE}"
@@ -80,9 +83,9 @@ class _Detector:
     def observe(self, node: Tensor, index: int, g: Any, part: Any, total: Any) -> None:
         """Look at what argument ``index`` of a node receives."""
         op: Any = node.op
-        g, part = _plain(g), _plain(part)
+        g, part, total = _plain(g), _plain(part), _plain(total)
         name = f"array {index}" if op.variadic else op.arg_names[index]
-        problem = _not_finite(part)
+        problem = _not_finite(part) or _not_finite(total)
         if problem:
             raise AnomalyError(
                 f"{op.name}, backward: the gradient for {name} must be finite; {problem}"
@@ -91,8 +94,11 @@ class _Detector:
         if np.all(part):
             return
         with np.errstate(all="ignore"):
-            larger = contribution(node, index, g * g.dtype.type(_SCALES[g.dtype.char]))
-        lost = int(np.sum((part == 0) & (larger != 0)))
+            # A rule is linear in g, so that a factor changes nothing but the range.
+            room = np.finfo(g.dtype).maxexp // 2
+            used = np.max(np.frexp(g)[1], initial=-room, where=np.isfinite(g) & (g != 0))
+            larger = contribution(node, index, np.ldexp(g, max(0, min(room, room - int(used)))))
+        lost = int(np.sum((part == 0) & (larger != 0) & np.isfinite(larger)))
         if lost:
             raise AnomalyError(
                 f"{op.name}, backward: the gradient for {name} must not vanish in silence; {lost} "
@@ -129,7 +135,15 @@ def _lost(result: Tensor) -> int:
             exact = op.forward(*values, **result.params)
     except TypeError:  # LAPACK's functions take no longer type
         return 0
-    return int(np.sum(zeros & (exact != 0)))
+    # Not zero, yet below the smallest number that there is: else it was cancellation or rounding.
+    below = np.abs(exact) < np.finfo(result.dtype).smallest_subnormal
+    lost = zeros & (exact != 0) & below
+    # Beside others of a normal size a vanishing number is negligible, in a softmax or a product of
+    # matrices; elementwise, each counts.
+    alone = op.cases == elementwise_cases(op.arity)
+    if not alone and np.any(np.abs(result._value) > np.finfo(result.dtype).tiny):
+        return 0
+    return int(np.sum(lost))
 
 
 def _warn_of_broadcast(result: Tensor) -> None:

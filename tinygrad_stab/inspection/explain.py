@@ -17,6 +17,7 @@ from ..core.backward import contribution
 from ..core.tensor import Tensor
 from ..domain import elementwise_cases
 from ..errors import GraphError
+from .formula import latex_name
 from .trace import Node, Trace, trace
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Path:
     ----------
     nodes : tuple of str
         From the upper node down to the lower.
+    operations : tuple of str
+        That made them, but for the lower.
     gradient : ndarray
         What arrives by this way alone.
     gain : float
@@ -43,6 +46,7 @@ class Path:
     """
 
     nodes: tuple[str, ...]
+    operations: tuple[str, ...]
     gradient: ndarray
     gain: float
 
@@ -90,7 +94,7 @@ class Factor:
     @property
     def log10(self) -> float:
         """What it adds to log10 ‖gradient‖."""
-        return math.log10(self.gain) if self.gain > 0 else -math.inf
+        return _log10(self.gain)
 
     @property
     def symbol(self) -> str:
@@ -145,8 +149,9 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [self.symbols, "", *self._table(), ""]
-        total = math.log10(max(rms(self.gradient) * math.sqrt(max(self.gradient.size, 1)), 5e-324))
-        by_kind = [f"{value:+.2f} {kind}" for kind, value in self.attribution.items()]
+        total, seed = (_log10(rms(g) * math.sqrt(g.size)) for g in (self.gradient, self.seed))
+        by_kind = [f"{seed:+.2f} ∂L/∂{self.loss}"] if seed else []
+        by_kind += [f"{value:+.2f} {kind}" for kind, value in self.attribution.items()]
         lines.append(f"log10 ‖∂L/∂{self.wrt}‖ = {total:.2f}: {', '.join(by_kind)}")
         return "\n".join(lines)
 
@@ -252,11 +257,14 @@ def explain(
     cuts = _cuts(whole, below)
     g = whole.nodes[whole.loss].grad
     assert g is not None  # it is where the sweep began
-    seed, factors = g, []
-    for upper, lower in zip(reversed(cuts), reversed(cuts[:-1]), strict=False):
-        factor = _factor(whole, upper, lower, below, g)
-        factors.append(factor)
-        g = factor.gradient
+    seed, factors, order = g, [], list(below)
+    place = {node: i for i, node in enumerate(order)}
+    with np.errstate(all="ignore"):
+        for upper, lower in zip(reversed(cuts), reversed(cuts[:-1]), strict=False):
+            inside = order[place[lower] : place[upper] + 1]
+            factor = _factor(whole, upper, lower, inside, below, g)
+            factors.append(factor)
+            g = factor.gradient
     return Explanation(whole.nodes[whole.loss].name, target.name, seed, tuple(factors), g)
 
 
@@ -285,9 +293,10 @@ def _cuts(whole: Trace, below: dict[int, set[int]]) -> list[int]:
     return cuts
 
 
-def _factor(whole: Trace, upper: int, lower: int, below: dict[int, set[int]], g: ndarray) -> Factor:
+def _factor(
+    whole: Trace, upper: int, lower: int, inside: list[int], below: dict[int, set[int]], g: ndarray
+) -> Factor:
     """The stretch between two cuts: ∂L/∂lower from ∂L/∂upper, along every path."""
-    inside = [n for n in below if lower <= n <= upper]
     grads: dict[int, Any] = {upper: g}
     paths_from: dict[int, int] = {upper: 1}
     for node in reversed(inside[:-1]):
@@ -325,7 +334,8 @@ def _paths(
         way, arrived = ways.pop()
         if way[-1] == lower:
             names = tuple(whole.nodes[n].name for n in way)
-            found.append(Path(names, np.asarray(arrived), _gain(arrived, g)))
+            made_by = tuple(whole.nodes[n].op or "" for n in way[:-1])
+            found.append(Path(names, made_by, np.asarray(arrived), _gain(arrived, g)))
             continue
         consumer = whole.nodes[way[-1]]
         for node in [n for n in below if lower <= n < way[-1] and way[-1] in below[n]]:
@@ -344,6 +354,11 @@ def _kind(top: Node, lower: int, count: int, below: dict[int, set[int]]) -> str:
     return "activation" if alone else "other"
 
 
+def _log10(size: float) -> float:
+    """−∞ of 0, and NaN of NaN."""
+    return math.log10(size) if size > 0 else (-math.inf if size == 0 else math.nan)
+
+
 def _gain(after: Any, before: Any) -> float:
     """How much larger the norm is."""
     sizes = [rms(a) * math.sqrt(np.size(a)) for a in (after, before)]
@@ -352,7 +367,16 @@ def _gain(after: Any, before: Any) -> float:
 
 def _folded(factors: tuple[Factor, ...]) -> list[tuple[int, int, int]]:
     """The factors as runs (first, period, repeats): a stretch that repeats is one run."""
-    labels = [(f.kind, f.operation, f.count, f.gradient.shape) for f in factors]
+    labels = [
+        (
+            f.kind,
+            f.operation,
+            f.count,
+            f.gradient.shape,
+            tuple(sorted(p.operations for p in f.paths)),
+        )
+        for f in factors
+    ]
     runs, at = [], 0
     while at < len(labels):
         best = (1, 1)
@@ -395,10 +419,8 @@ def _brief(array: ndarray) -> str:
 
 
 def _tex(name: str) -> str:
-    escaped = name
-    for sign in "\\{}_#%&$^~":
-        escaped = escaped.replace(sign, r"\backslash " if sign == "\\" else f"\\{sign}")
-    return rf"\mathrm{{{escaped}}}" if len(name) > 1 else escaped
+    """A name in math mode, and within a table of Markdown."""
+    return latex_name(name).replace("|", r"\vert{}").replace("\n", " ")
 
 
 def _fraction(upper: str, lower: str) -> str:

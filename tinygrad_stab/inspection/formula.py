@@ -157,6 +157,15 @@ def term_formula(
     return notation.whole(equation % (left, right))
 
 
+def latex_name(name: str) -> str:
+    r"""A node's name as LaTeX sets it in a formula, its special signs escaped.
+
+    >>> print(latex_name("blocks.3.w_1"))
+    \mathrm{blocks.3.w\_1}
+    """
+    return _notation("latex").identifier(name)
+
+
 class _Shown(Symbol):
     """A symbol that is written as its value."""
 
@@ -180,8 +189,11 @@ def _term(trace: Trace, step: Step, term: Term, numbers: bool) -> Any:
     g, out = symbol(_GRADIENT + node.name, step.upstream), symbol(node.name, node.value)
     op: Any = node.tensor.op
     with np.errstate(all="ignore"):
-        part = op.rules_of_each(len(args))[term.place](g, out, *args, **node.params)
-        return _summed(part, term.contribution.shape) if isinstance(part, Symbol) else part
+        try:
+            part = op.rules_of_each(len(args))[term.place](g, out, *args, **node.params)
+            return _summed(part, term.contribution.shape) if isinstance(part, Symbol) else part
+        except Exception:  # a rule of the user's that runs on arrays only has no formula
+            return Symbol(f"{op.name}′({_GRADIENT}{node.name})", term.contribution)
 
 
 def _argument_name(trace: Trace, node: Node, argument: Argument) -> str:

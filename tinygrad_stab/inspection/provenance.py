@@ -1,14 +1,15 @@
 """Which line of the user's code made a tensor; recorded on request only."""
 
 import linecache
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.mode import Recording
+from ..core.mode import Recording, mode
 from ..core.tensor import Tensor
 
-_HERE = str(Path(__file__).parent.parent)
+_HERE = str(Path(__file__).parent.parent) + os.sep
 
 
 class Source(NamedTuple):
@@ -55,7 +56,9 @@ def record() -> Recording:
     >>> tg.inspection.source(y).function
     '<module>'
     """
-    return Recording(note_source)
+    # Whoever observes already (`detect_anomaly`) keeps the lines too.
+    observing = mode.recording not in (True, False)
+    return Recording(mode.recording if observing else note_source)
 
 
 def source(tensor: Tensor) -> Source | None:

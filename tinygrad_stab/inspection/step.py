@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
+from ..arrays import rms
+from ..core.backward import check_unwritten
 from ..core.tensor import Tensor
 from ..domain import elementwise_cases
 from ..errors import ArgumentError, GraphError
@@ -89,7 +91,7 @@ class StepView:
     @property
     def norm(self) -> float:
         """Of the upstream gradient."""
-        return float(np.linalg.norm(self.step.upstream))
+        return _norm(self.step.upstream)
 
     def formula(self, term: Term, style: str = "text") -> str:
         """The rule that ran for a term, with the nodes' names."""
@@ -97,6 +99,9 @@ class StepView:
 
     def local(self, term: Term, whole: bool = False) -> LocalDerivative:
         """The local derivative behind a term; ``whole`` insists on the Jacobian."""
+        for arg in self.node.tensor.args:
+            if isinstance(arg, Tensor):
+                check_unwritten(arg, self.node.tensor)
         return local_derivative(self.node.tensor, term.place, whole)
 
     def __str__(self) -> str:
@@ -204,7 +209,9 @@ class Backprop:
         ArgumentError
             A word that is neither a name, a module nor an operation of this graph.
         """
-        known = isinstance(where, Tensor) or callable(where)
+        known = callable(where)
+        if isinstance(where, Tensor):
+            known = where in self.trace.tensors
         if not known and not any(_matches(where, node) for node in self.trace.nodes):
             raise ArgumentError(
                 f"break_at: needs a name, a module path, an operation of this graph or a "
@@ -299,7 +306,7 @@ def local_derivative(node: Tensor, place: int, whole: bool = False) -> LocalDeri
 
     if op.cases == elementwise_cases(op.arity) and not whole:
         slope = np.broadcast_to(pull(np.ones(node.shape, node.dtype)), node.shape)
-        return LocalDerivative("elementwise", slope, shape, float(np.linalg.norm(slope)))
+        return LocalDerivative("elementwise", slope, shape, _norm(slope))
     from_ones = np.zeros(node.shape, node.dtype)
     if whole or shape[0] * shape[1] <= _FULL_JACOBIAN:
         rows = []
@@ -308,7 +315,7 @@ def local_derivative(node: Tensor, place: int, whole: bool = False) -> LocalDeri
             rows.append(_fitted(pull(from_ones), argument).ravel())
             from_ones[place_in_result] = 0
         jacobian = np.array(rows).reshape(shape)
-        return LocalDerivative("jacobian", jacobian, shape, float(np.linalg.norm(jacobian)))
+        return LocalDerivative("jacobian", jacobian, shape, _norm(jacobian))
     rng = np.random.default_rng(0)
     squares = [
         np.sum(_fitted(pull(rng.choice([-1.0, 1.0], node.shape)), argument) ** 2) for _ in range(8)
@@ -323,6 +330,11 @@ def _fitted(part: ndarray, shape: tuple[int, ...]) -> ndarray:
         i for i, n in enumerate(part.shape) if i < extra or (shape[i - extra] == 1 and n != 1)
     )
     return np.reshape(np.sum(part, axis=repeated), shape) if repeated else part
+
+
+def _norm(array: ndarray) -> float:
+    """The Frobenius norm, right also where squares underflow."""
+    return rms(array) * float(np.sqrt(array.size))
 
 
 def _matches(where: Any, node: Node) -> bool:
@@ -345,5 +357,4 @@ def _brief(array: Any) -> str:
         return np.array2string(array, precision=4, separator=", ").replace("\n", "")
     finite = array[np.isfinite(array)]
     low, high = (np.min(finite), np.max(finite)) if finite.size else (np.nan, np.nan)
-    rms = np.linalg.norm(array) / np.sqrt(array.size)
-    return f"{array.shape}, RMS {rms:.3g}, from {low:.3g} to {high:.3g}"
+    return f"{array.shape}, RMS {rms(array):.3g}, from {low:.3g} to {high:.3g}"

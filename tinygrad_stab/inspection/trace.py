@@ -112,6 +112,11 @@ class Trace:
         return Counter(term.parent for step in self.steps for term in step.terms)
 
     @cached_property
+    def tensors(self) -> frozenset[Tensor]:
+        """The tensors of the nodes."""
+        return frozenset(node.tensor for node in self.nodes)
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """What the nodes are called."""
         return frozenset(node.name for node in self.nodes)
@@ -199,7 +204,8 @@ def trace(loss: Tensor, model: "Module | None" = None, gradient: Any = None) -> 
     nodes = tuple(
         Node(
             i, names[t], t.op.name if t.op else None, scope_path(t.scope, paths),
-            _arguments(t, place), t.params, t._value, grads.get(t), source(t), t,
+            _arguments(t, place), t.params, t._value if t.op else t._value.copy(), grads.get(t),
+            source(t), t,
         )
         for i, t in enumerate(tensors)
     )  # fmt: skip
@@ -219,7 +225,12 @@ def _arguments(tensor: Tensor, place: dict[Tensor, int]) -> tuple[Argument, ...]
         Argument(
             _argument_name(tensor, i),
             place.get(arg) if isinstance(arg, Tensor) else None,
-            arg._value if isinstance(arg, Operand) else arg,
+            _kept(arg._value if isinstance(arg, Operand) else arg),
         )
         for i, arg in enumerate(tensor.args)
     )
+
+
+def _kept(value: Any) -> Any:
+    """As it is now: a leaf may be written to later."""
+    return value.copy() if isinstance(value, np.ndarray) and value.flags.writeable else value

@@ -124,7 +124,15 @@ def check_gradients(
     _refuse_options(order, oracle, precision, control, rtol, atol, sample, seed)
     if hasattr(parameters, "parameters"):
         parameters = parameters.parameters()  # of a model
-    parameters = list(dict.fromkeys(() if parameters is None else parameters))
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    try:
+        parameters = list(dict.fromkeys(() if parameters is None else parameters))
+    except TypeError as error:
+        raise DtypeError(
+            f"check_gradients: parameters are tensors, or a model; received {parameters!r:.60}. "
+            f"Pass model.parameters()"
+        ) from error
     subject: Inputs
     if isinstance(f, tuple | list):
         if len(f) != 2 or not all(map(callable, f)):
@@ -166,10 +174,12 @@ def _refuse_options(
     """Errors for options outside their ranges."""
     whole = {"sample": sample, "seed": seed}
     reals = {"precision": precision, "rtol": rtol, "atol": atol, "control": control}
-    fine = order in (1, 2) and oracle in ("auto", "complex", "differences")
-    fine = fine and all(v is None or (isinstance(v, int) and v >= 0) for v in whole.values())
+    fine = bool(order in (1, 2)) and oracle in ("auto", "complex", "differences")
     fine = fine and all(
-        (name == "control" and v is None) or (isinstance(v, int | float) and v >= 0)
+        v is None or (isinstance(v, int | np.integer) and v >= 0) for v in whole.values()
+    )
+    fine = fine and all(
+        (name == "control" and v is None) or (isinstance(v, int | float | np.floating) and v >= 0)
         for name, v in reals.items()
     )
     fine = fine and 0 < precision < 1 and rtol < 1 and (control is None or control >= precision)
@@ -198,8 +208,9 @@ def _call(
         else:
             array = repr(array)
         words.append(array)
-    words += [f"argnums={argnums!r}"] * (argnums is not None)
-    words += ["parameters=…"] * parameters + [f"order={order}"] * (order != 1)
+    words += [f"argnums={argnums!r}"] if argnums is not None else []
+    words += ["parameters=…"] if parameters else []
+    words += [f"order={order}"] if order != 1 else []
     plain = Settings()
     words += [
         f"{field}={getattr(settings, field)!r}"

@@ -94,9 +94,13 @@ class Judge:
             right[open_] = np.where(seen.kink, seen.right, np.nan)
             for i, j in enumerate(open_):
                 one = seen.some(i)
-                verdict[j], tolerance[j], power[j] = self._weigh(a[j], c[j], doubt[j], one)
+                at = float(x.reshape(-1)[elements[j]])
+                verdict[j], tolerance[j], power[j] = self._weigh(at, a[j], c[j], doubt[j], one)
             if excuses:
-                self._excuse_rounding(elements, a, np.where(np.isnan(c), numeric, c), verdict)
+                reference = np.where(np.isnan(c), numeric, c)
+                unit = np.zeros(n)
+                unit[open_] = seen.unit
+                self._excuse_rounding(elements, a, reference, unit, verdict)
         power[verdict == INCONCLUSIVE] = np.inf
         name, dtype = self.subject.names[self.k], self.subject.dtypes[self.k]
         return InputReport(
@@ -127,7 +131,7 @@ class Judge:
             seen = self._complex_step(lines)
             if seen is None:
                 seen = self._differences(lines, wanted, rungs=_BLOCK_RUNGS)
-            tolerance = 3 * seen.error + _ROUNDING * np.sum(np.abs(terms), axis=1)
+            tolerance = 3 * seen.error + _ROUNDING * np.sum(np.abs(terms), axis=1) + seen.hidden
             agree = ~seen.kink & (np.abs(seen.value - wanted) <= tolerance)
             tolerance = np.where(agree, tolerance, np.inf)
             np.maximum.at(worst, places, tolerance[:, None] / np.abs(lines.weights))
@@ -165,12 +169,14 @@ class Judge:
         precision = min(_SHARP, self.settings.precision / 4)
         return differences(self.near, self.v, lines, expected, self.noise, precision, **rungs)
 
-    def _weigh(self, a: float, c: float, doubt: float, seen: Any) -> tuple[str, float, float]:
+    def _weigh(
+        self, x: float, a: float, c: float, doubt: float, seen: Any
+    ) -> tuple[str, float, float]:
         """Verdict, tolerance and power at an element, by differences and complex step ± doubt."""
         precision = self.settings.precision
         n, scale, hidden, tolerance = seen.value, seen.scale, seen.hidden, np.inf
         if np.isfinite(seen.error):
-            tolerance = 3 * seen.error + _ROUNDING * scale + self._allowed(n)
+            tolerance = 3 * seen.error + _ROUNDING * scale + hidden + self._allowed(n)
         knows = np.isfinite(doubt) and np.isfinite(c)
         if seen.kink and not knows:
             low, high = sorted((seen.left, seen.right))
@@ -184,8 +190,6 @@ class Judge:
             c_tolerance = doubt + _ROUNDING * np.abs(c) + self._allowed(c)
             if not tolerance <= c_tolerance:
                 n, scale, tolerance, hidden = c, np.abs(c), c_tolerance, 0.0
-        if not scale:  # no output moved: each may be as steep as its last place hides
-            tolerance = np.fmax(tolerance, hidden)
         if not np.isfinite(tolerance) or (
             not self.near.finite and (not seen.scale or not np.isfinite(a))
         ):
@@ -194,16 +198,23 @@ class Judge:
         # Where nothing moved, zero is right; anything else may or may not be.
         sharp = tolerance <= precision * scale + allowed if scale else a == 0
         sharp = sharp and (not power or tolerance - allowed <= precision * np.abs(n))
+        # At a stationary point the slopes nearby say how exact a zero is.
+        sharp = sharp or (a == 0 and tolerance <= precision * seen.steepest)
         off = np.abs(a - n)
         if off <= tolerance:
             return (CORRECT if sharp else INCONCLUSIVE), tolerance, power
         blunt = tolerance - allowed > 0.1 * scale
-        unseen = not scale and off <= 3 * hidden
-        if (scale and blunt) or unseen or (not sharp and not np.isfinite(a)):
+        if (scale and blunt) or off <= 3 * hidden or (not sharp and not np.isfinite(a)):
             return INCONCLUSIVE, tolerance, power
-        low, high = sorted((seen.left, seen.right))
-        if not knows and high - low > 4 * seen.side and low - seen.side <= a <= high + seen.side:
-            return KINK, tolerance, power  # one so small that it is only seen when looked for
+        if not knows:
+            low, high = sorted((seen.left, seen.right))
+            if high - low > 4 * seen.side and low - seen.side <= a <= high + seen.side:
+                return KINK, tolerance, power  # one so small that it is only seen when looked for
+            # Both steps may have crossed a kink of the second derivative at 0, with x beside it;
+            # the side that did not is right then.
+            sides = np.minimum(np.abs(a - seen.left), np.abs(a - seen.right))
+            if x and seen.step > np.abs(x) / 2 and sides <= 3 * seen.side:
+                return INCONCLUSIVE, tolerance, power
         return WRONG, tolerance, power
 
     def _rounding(self, elements: ndarray) -> ndarray:
@@ -231,7 +242,7 @@ class Judge:
         return np.where(np.isfinite(noise), noise, np.inf)
 
     def _excuse_rounding(
-        self, elements: ndarray, a: ndarray, reference: ndarray, verdict: ndarray
+        self, elements: ndarray, a: ndarray, reference: ndarray, unit: ndarray, verdict: ndarray
     ) -> None:
         """Where the gradient itself is nothing but rounding that far, it is not called wrong."""
         wrong = np.flatnonzero((verdict == WRONG) & np.isfinite(a))
@@ -246,8 +257,8 @@ class Judge:
             ]
             noise = np.fmax(noise, noise_in(np.asarray(table)))
         # A slope in the last place of the values that it is computed from: 1 − tanh² at 18.
-        last_place = _EPS * np.max(np.abs(self.v * self.near.here), where=self.v != 0, initial=0)
-        saturated = (np.abs(reference)[wrong] < 100 * last_place) & (off <= 4 * last_place)
+        size, last_place = np.abs(reference)[wrong], unit[wrong]
+        saturated = (size < 100 * last_place) & (off <= 4 * last_place) & (off < size)
         verdict[wrong[(off <= 30 * noise) | saturated]] = INCONCLUSIVE
 
     def _gradient(self, arrays: Sequence[ndarray], elements: ndarray) -> ndarray:

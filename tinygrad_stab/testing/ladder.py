@@ -27,6 +27,9 @@ class Estimate(NamedTuple):
     side: ndarray  # how far off left and right may be
     kink: ndarray  # whether these two differ beyond their errors, at every fine enough step
     hidden: ndarray  # how steep outputs that never moved may be, below their last place
+    unit: ndarray  # the last place of the outputs that do move
+    step: ndarray  # where the value was read off
+    steepest: ndarray  # the largest slope seen at any step
 
     def some(self, which: Any) -> "Estimate":
         """Those that an index or mask picks."""
@@ -127,7 +130,7 @@ class _Descent:
         self.puzzling = np.zeros(n, bool)  # flat at a step where noise cannot be the reason
         self.value, self.left_slope, self.right_slope = np.full((3, n), np.nan)
         self.error, self.side = np.full((2, n), np.inf)
-        self.scale, self.kink = np.zeros(n), np.zeros(n, bool)
+        self.scale, self.kink, self.step = np.zeros(n), np.zeros(n, bool), np.full(n, np.inf)
 
     def estimate(self) -> Estimate:
         """What the whole ladder says."""
@@ -144,11 +147,12 @@ class _Descent:
                     break
             self._doubt_what_diverges(active)
             unconfirmed = np.ones(len(self.value), bool)
-            last_place = 4 * _EPS * np.abs(self.here) + np.finfo(float).smallest_subnormal
-            hidden = ((self.steep == 0) @ (np.abs(self.v) * last_place)) / self.h[0]
+            half = _EPS / 2 * np.abs(self.here) + np.finfo(float).smallest_subnormal
+            hidden = ((self.steep == 0) @ (np.abs(self.v) * half)) / self.h[0]
             result = Estimate(
                 self.value, self.error, self.scale, self.left_slope, self.right_slope, self.side,
-                self.kink, hidden,
+                self.kink, hidden, self.last_place[0] * self.h[0], self.step,
+                np.max(self.slopes, axis=0),
             )  # fmt: skip
             if self.expected is not None:
                 unconfirmed = ~confirms(result, self.expected)
@@ -223,7 +227,10 @@ class _Descent:
         error = np.where(sound, error, np.inf)
         resolved = ~split & (error <= self.precision * scale + 1e-300)
         better = error < self.error[active]
-        for field, new in ((self.value, value), (self.error, error), (self.scale, scale)):
+        step = self.h[k, active]
+        for field, new in (
+            (self.value, value), (self.error, error), (self.scale, scale), (self.step, step)
+        ):  # fmt: skip
             field[active] = np.where(better, new, field[active])
         # A kink stands until a finer step shows the function smooth.
         self.kink[active] = kink | (self.kink[active] & ~resolved)

@@ -114,7 +114,7 @@ def mutate(
         primitives = REGISTRY.values()
     elif isinstance(primitives, Primitive):
         primitives = [primitives]
-    primitives = list(primitives)
+    primitives = list(primitives) if isinstance(primitives, Iterable) else [primitives]
     if not all(isinstance(p, Primitive) for p in primitives):
         raise ArgumentError(
             f"mutate: takes records, made by tg.primitive; received {primitives!r:.80}. Pass "

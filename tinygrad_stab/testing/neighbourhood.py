@@ -137,12 +137,13 @@ def measured_noise(f: Function, args: Sequence[ndarray]) -> ndarray:
     differences vanish; what is left of them is noise (Moré & Wild 2011, algorithm ECnoise).
     """
     noise: Any = 0.0
+    nothing_grows = not any(np.any(a) for a in args if a.dtype.kind == "f")
     for step, order in ((2.0**-36, 3), (2.0**-26, 4), (2.0**-19, 5)):  # finer and coarser grains
         values = []
         for i in range(7):
-            # In proportion, so that ties and signs stay as they are; zeros by a step.
+            # In proportion, so that zeros, ties and signs stay as they are; unless all are zero.
             moved = [
-                np.where(a == 0, i * step, a * (1 + i * step)) if a.dtype.kind == "f" else a
+                a * (1 + i * step) + i * step * nothing_grows if a.dtype.kind == "f" else a
                 for a in args
             ]
             values.append(flat(f(*moved)))

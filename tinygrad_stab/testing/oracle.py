@@ -225,6 +225,11 @@ def _prepared(
     wanted = np.arange(near.x.size) if elements is None else np.asarray(elements)
     if wanted.dtype == bool:
         wanted = np.flatnonzero(wanted)
+    if np.any((wanted < 0) | (wanted >= near.x.size)):
+        raise ArgumentError(
+            f"{name}: elements are flat indices below {near.x.size}; received "
+            f"{wanted.tolist()!r:.60}"
+        )
     return near, v, along_elements(near.x, wanted.astype(int))
 
 
@@ -259,7 +264,8 @@ def imaginary(near: Neighbourhood, v: ndarray, lines: Lines) -> Estimate:
         ) from problem
     scale = np.fmax(scale, np.abs(value))
     zero = np.zeros(n)
-    return Estimate(value, error, scale, value, value, zero, np.zeros(n, bool), zero)
+    no = np.zeros(n, bool)
+    return Estimate(value, error, scale, value, value, zero, no, zero, zero, zero, scale)
 
 
 def cauchy_riemann(near: Neighbourhood, v: ndarray, lines: Lines, values: ndarray) -> bool:

@@ -8,7 +8,7 @@ from numpy import ndarray
 
 from ..core.primitive import Primitive
 from ..domain import Case, Interval
-from ..errors import VacuousCheckError
+from ..errors import ArgumentError, VacuousCheckError
 from .gradcheck import check_gradients
 from .report import GradientReport
 
@@ -101,6 +101,8 @@ def check_primitive(
     ------
     GradientCheckError
         A rule is wrong.
+    ArgumentError
+        What was given is no record.
     VacuousCheckError
         The record has no rules, or no case with elements.
 
@@ -111,6 +113,11 @@ def check_primitive(
     >>> all(report.passed for report in tg.testing.check_primitive(square))
     True
     """
+    if not isinstance(primitive, Primitive) or draws < 1:
+        raise ArgumentError(
+            f"check_primitive: takes a record, made by tg.primitive, and draws ≥ 1; received "
+            f"{primitive!r:.60}, draws={draws}. Use check_gradients for a plain function"
+        )
     reports = [
         call.check(primitive, seed=seed, **options) for call in calls(primitive, draws, seed)
     ]

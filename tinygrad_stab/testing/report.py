@@ -181,12 +181,15 @@ def _counts(report: GradientReport | InputReport) -> str:
 
 def _power(one: InputReport) -> str:
     """How small an error would have been seen, in words."""
-    seen = one.power[(one.verdict == CORRECT) & (one.power > 0)]
+    correct = one.verdict == CORRECT
+    zeros = one.tolerance[correct & (one.power == 0) & (one.tolerance > 0)]
+    nothing = f"; zeros to within {np.max(zeros):.0e}" if len(zeros) else ""
+    seen = one.power[correct & (one.power > 0)]
     if not len(seen):  # of zero there are no relative errors
-        return ""
+        return nothing
     worst, median = f"{np.max(seen):.0e}", f"{np.median(seen):.0e}"
     half = f" (of {median} at half of them)" if median != worst else ""
-    return f"; an error of {worst} would be seen{half}"
+    return f"; an error of {worst} would be seen{half}{nothing}"
 
 
 def _failure(one: InputReport) -> Iterator[str]:
@@ -195,7 +198,7 @@ def _failure(one: InputReport) -> Iterator[str]:
     at = one.index(i)
     where = f"{one.name}[{', '.join(map(str, at))}]" if at else one.name
     analytic, best = one.analytic[i], one.reference[i]
-    yield f"  worst at {where} = {one.x[i]!r:.24}".replace("np.float64(", "").replace(")", "")
+    yield f"  worst at {where} = {one.x[i]:.16g}"
     yield f"    analytic            {analytic:.16g}"
     if not np.isnan(one.numeric[i]):
         yield f"    central differences {one.numeric[i]:.16g}"

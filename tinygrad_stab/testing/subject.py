@@ -41,9 +41,8 @@ class Inputs(Subject):
         self.name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
         candidates = list(range(len(inputs)))
         if argnums is not None:
-            several = isinstance(argnums, list | tuple | range)
-            candidates = list(dict.fromkeys(argnums if several else [argnums]))
-            whole = all(isinstance(i, int | np.integer) for i in candidates)
+            candidates = list(dict.fromkeys(np.ravel(argnums).tolist()))
+            whole = all(isinstance(i, int) for i in candidates)
             if not whole or not all(0 <= i < len(inputs) for i in candidates):
                 raise ArgumentError(
                     f"argnums: counts inputs from 0; received {argnums} for {len(inputs)} inputs"
@@ -226,7 +225,10 @@ def _differentiable(x: Any) -> bool:
     if isinstance(x, Tensor):
         return x.requires_grad
     if isinstance(x, list):
-        return all(isinstance(row, float | list) for row in x) and _value(x).dtype.kind == "f"
+        try:
+            return all(isinstance(row, float | list) for row in x) and _value(x).dtype.kind == "f"
+        except ValueError:  # rows of unequal length
+            return False
     return isinstance(x, float | ndarray | np.generic) and _value(x).dtype.kind == "f"
 
 
