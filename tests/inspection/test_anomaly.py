@@ -123,3 +123,88 @@ def test_it_nests_with_no_grad_and_enable_grad():
             assert np.isnan(tg.log(x).data)
         with tg.enable_grad(), pytest.raises(AnomalyError):
             tg.log(x)
+
+
+# What was found by a hostile reader.
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: tg.nn.functional.cross_entropy(leaf([[20.0, 0, 0]], dtype=np.float32), [0]),
+        lambda: tg.nn.functional.cross_entropy(leaf([[40.0, 0, 0]]), [0]),
+        lambda: tg.sum((x := leaf(np.random.default_rng(3).normal(size=7))) - tg.mean(x)),
+        lambda: leaf(np.float32([0.1])) - 0.1,
+        lambda: tg.softmax(leaf([1000.0, 0.0, 0.0])),
+        lambda: tg.softmax(leaf([1.0, 2.0]) + np.array([0.0, -np.inf])),
+        lambda: tg.softmax(tg.where(np.array([True, False]), leaf([1.0, 2.0]), -np.inf)),
+    ],
+)
+def test_ordinary_saturation_and_masks_are_no_anomaly(work):
+    with tg.detect_anomaly():
+        tg.sum(work()).backward()
+
+
+def test_training_to_the_end_is_no_anomaly():
+    data = tg.datasets.digits()
+    x, labels = data.features()[:60].astype(np.float32), data.labels[:60]
+    net = tg.nn.Sequential(
+        tg.nn.Linear(64, 32, rng=0, dtype=np.float32), tg.nn.ReLU(),
+        tg.nn.Linear(32, 10, rng=1, dtype=np.float32),
+    )  # fmt: skip
+    sgd = tg.optim.SGD(net.parameters(), lr=0.5)
+    with tg.detect_anomaly():
+        for _ in range(300):
+            sgd.zero_grad()
+            tg.nn.functional.cross_entropy(net(x), labels).backward()
+            sgd.step()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_large_gradients_and_other_types(dtype):
+    x = tg.tensor([-1.0, 2.0], requires_grad=True, dtype=dtype)
+    with tg.detect_anomaly():
+        (tg.relu(x).sum() * (1e3 if dtype == np.float16 else 1e20)).backward()
+
+
+def test_a_sum_that_overflows_is_seen():
+    x = leaf([1.0, 1.0])
+
+    def work():
+        tg.stack([x * 1.0, x * 1.0]).backward(np.full((2, 2), 1.7e308))
+
+    stopped(work, "backward: the gradient for .* must be finite; inf")
+
+
+def test_record_inside_keeps_the_detector_and_so_does_enable_grad():
+    with tg.detect_anomaly():
+        with tg.inspection.record(), pytest.raises(AnomalyError):
+            tg.log(leaf(-1.0))
+        with tg.no_grad(), tg.enable_grad(), pytest.raises(AnomalyError):
+            tg.log(leaf(-1.0))
+
+
+def test_a_decorator_shared_by_threads_leaves_each_its_own_mode():
+    import threading
+
+    inside, go_on, seen = threading.Event(), threading.Event(), {}
+
+    @tg.no_grad()
+    def work(name):
+        if name == "A":
+            inside.set()
+            go_on.wait(5)
+
+    def a():
+        work("A")
+        seen["A"] = mode.recording
+
+    thread = threading.Thread(target=a)
+    thread.start()
+    inside.wait(5)
+    with tg.no_grad():
+        work("B")
+        go_on.set()
+        thread.join()
+        seen["B"] = mode.recording
+    assert seen == {"A": True, "B": False} and mode.recording is True

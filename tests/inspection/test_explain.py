@@ -160,3 +160,34 @@ def test_nothing_is_explained_where_no_gradient_goes():
     y = tg.tensor([1.0, 2.0], requires_grad=True, name="y")
     with pytest.raises(GraphError, match="a node is a name, a number or a tensor"):
         explain(tg.sum(x), y)
+
+
+def test_stretches_that_are_not_alike_are_not_folded():
+    h = tg.tensor(0.3, requires_grad=True, name="h")
+    y = h
+    for f in (tg.sin, tg.tanh, tg.cos, tg.exp, tg.sigmoid):
+        y = y + f(y)
+    assert "more such" not in explain(y, h).symbols
+    y = h
+    for _ in range(5):
+        y = y + tg.sin(y)
+    assert "4 more such" in explain(y, h).symbols
+
+
+def test_the_seed_counts_in_the_sum_of_logarithms():
+    w = tg.tensor(0.5, requires_grad=True, name="w")
+    assert "= 1.90: +2.00 ∂L/∂tanh, -0.10 activation" in str(explain(tg.tanh(w), w, gradient=100.0))
+
+
+def test_long_chains_take_linear_time():
+    x = y = tg.tensor(1.0, requires_grad=True, name="x")
+    for _ in range(20_000):
+        y = y * 1.0
+    assert float(explain(y, x).gradient) == 1.0
+
+
+def test_names_are_escaped_for_latex_and_tables():
+    w = tg.tensor(0.5, requires_grad=True, name="a^b|c_d")
+    markdown = explain(tg.tanh(w), w).to_markdown()
+    assert all(line.count("|") == 5 for line in markdown.splitlines() if line.startswith("|"))
+    assert r"\_d" in markdown

@@ -188,3 +188,44 @@ def test_a_step_reads_like_a_sentence():
         "local derivative: elementwise, (5, 4), RMS", "contribution: (5, 4), RMS",
     ):  # fmt: skip
         assert part in text, text
+
+
+def test_a_trace_keeps_its_values_when_a_leaf_is_written_to():
+    w = tg.tensor([1.0, 2.0], requires_grad=True, name="w")
+    bp = Backprop(tg.sum(w * w))
+    w.add_(np.array([100.0, 100.0]))
+    np.testing.assert_array_equal(bp.trace.find("w").value, [1.0, 2.0])
+    view = bp.step()
+    view = bp.step()
+    with pytest.raises(GraphError, match=r"w .* was written to after"):
+        view.local(view.terms[0])
+
+
+def test_a_rule_that_runs_on_arrays_only_has_no_formula_but_a_step():
+    def rule(g, out, x):
+        result = np.zeros(np.shape(x))
+        result[...] = g * 2 * x
+        return result
+
+    odd = tg.primitive("users_odd", np.square, rule, replace=True)
+    del tg.REGISTRY["users_odd"]
+    x = tg.tensor([1.0, 2.0], requires_grad=True, name="x")
+    bp = Backprop(tg.sum(odd(x)))
+    bp.step()
+    assert "∂L/∂x = users_odd′(∂L/∂users_odd)" in str(bp.step())
+
+
+def test_tiny_gradients_have_a_norm():
+    x = tg.tensor(np.full(20, 1e-200), requires_grad=True, name="x")
+    view = Backprop(tg.sum(x * 1e-200), gradient=1.0).step()
+    assert view.norm == 1.0
+    view = Backprop(tg.sum(x * 1.0) * 1e-250).step()
+    bp = Backprop(tg.sum(x * 1.0) * 1e-250)
+    bp.step()
+    assert bp.step().norm == pytest.approx(1e-250, rel=1e-12)
+
+
+def test_a_breakpoint_of_another_graph_is_refused():
+    x = tg.tensor(1.0, requires_grad=True)
+    with pytest.raises(ArgumentError, match="break_at"):
+        Backprop(tg.exp(x)).break_at(tg.exp(x))
