@@ -176,6 +176,14 @@ def test_a_sum_that_overflows_is_seen():
     stopped(work, "backward: the gradient for .* must be finite; inf")
 
 
+def test_functional_transforms_are_observed_too():
+    stopped(
+        lambda: tg.grad(lambda x: tg.sum(tg.sqrt(x)))([0.0, 1.0]), "sqrt, backward: .* inf at 1"
+    )
+    with tg.detect_anomaly():
+        tg.hessian(lambda x: tg.sum(tg.exp(x) * x))(np.array([0.5, 1.0]))
+
+
 def test_record_inside_keeps_the_detector_and_so_does_enable_grad():
     with tg.detect_anomaly():
         with tg.inspection.record(), pytest.raises(AnomalyError):

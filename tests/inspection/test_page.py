@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import re
 import time
 from itertools import pairwise
@@ -541,3 +542,14 @@ def test_empty_arrays_and_no_gradient(visit):
     v.press("End")
     v.box("x").click()
     assert "It has no elements." in v.text("#panel")
+
+
+def test_a_link_stays_a_link_and_a_pipe_is_refused(tmp_path):
+    loss = tg.exp(tg.tensor(1.0, requires_grad=True))
+    target, link, pipe = tmp_path / "page.html", tmp_path / "link.html", tmp_path / "pipe"
+    link.symlink_to(target)
+    page(loss, link)
+    assert link.is_symlink() and target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    os.mkfifo(pipe)
+    with pytest.raises(ArgumentError, match="is no regular file"):
+        page(loss, pipe)

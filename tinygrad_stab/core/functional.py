@@ -83,8 +83,9 @@ def vjp(f: Function, *primals: Any) -> tuple[Any, Function]:
                 if not differentiable or not isinstance(v, Tensor):
                     v = Tensor(v, dtype=out.dtype)._value
                 seeds[out] = seeds[out] + v if out in seeds else v
+        observe = getattr(mode.recording, "observe", None)
         with np.errstate(all="ignore"):
-            grads = sweep(nodes, seeds, wanted, kept=set(inputs), differentiable=differentiable)
+            grads = sweep(nodes, seeds, wanted, set(inputs), differentiable, observe)
         return tuple(grads[x] if x in grads else np.zeros(x.shape, x.dtype) for x in inputs)
 
     values = tuple(out if linked else _copy(out) for out in outputs)

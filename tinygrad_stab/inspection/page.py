@@ -97,9 +97,10 @@ def page(
     ...     path.read_text(encoding="utf-8")[:15]
     '<!DOCTYPE html>'
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ArgumentError(f"page: needs a file to write to; {path} is a directory")
+    path = Path(path).resolve()  # what a link points to is written, not the link
+    if path.exists() and not path.is_file():
+        what = "a directory" if path.is_dir() else "no regular file"
+        raise ArgumentError(f"page: needs a file to write to; {path} is {what}")
     if not path.parent.is_dir():
         raise ArgumentError(f"page: the directory of the file must exist; {path.parent} does not")
     whole = trace(loss, model, gradient)
