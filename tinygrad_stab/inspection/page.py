@@ -97,7 +97,7 @@ def page(
     ...     path.read_text(encoding="utf-8")[:15]
     '<!DOCTYPE html>'
     """
-    path = Path(path).resolve()  # what a link points to is written, not the link
+    path = Path(path)
     if path.exists() and not path.is_file():
         what = "a directory" if path.is_dir() else "no regular file"
         raise ArgumentError(f"page: needs a file to write to; {path} is {what}")
@@ -109,7 +109,7 @@ def page(
             f"page: shows at most {MOST_NODES} nodes; the graph has {len(whole.nodes)}. Take fewer "
             f"layers, time steps or examples"
         )
-    _write(path, _assemble(_content(whole)))
+    _write(path.resolve(), _assemble(_content(whole)))  # what a link points to, not the link
     return path
 
 
