@@ -1,5 +1,6 @@
 """What counts as an array of numbers, and how large one is."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,8 @@ def rms(array: Any) -> float:
     if largest == 0 or not np.isfinite(largest):
         return largest
     return largest * float(np.sqrt(np.mean((values / largest) ** 2)))
+
+
+def norm(array: Any) -> float:
+    """√(Σ x²), right also where the squares over- or underflow."""
+    return rms(array) * math.sqrt(np.size(array))

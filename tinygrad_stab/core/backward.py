@@ -209,7 +209,15 @@ def _name(arg: Any, node: "Tensor") -> str:
     """What an operation calls one of its arguments."""
     op = cast("Primitive", node.op)
     index = next(i for i, other in enumerate(node.args) if other is arg)
-    return f"array {index}" if op.variadic else op.arg_names[index]
+    return op.argument_name(index)
+
+
+def unbroadcast(part: Any, shape: tuple[int, ...]) -> Any:
+    """The sum over the axes along which an argument of this shape was repeated."""
+    extra = np.ndim(part) - len(shape)
+    padded = (1,) * extra + shape
+    repeated = tuple(i for i, n in enumerate(np.shape(part)) if n != padded[i] or i < extra)
+    return np.reshape(np.sum(part, axis=repeated), shape)
 
 
 def _fit(part: Any, arg: Any, node: "Tensor") -> Any:
@@ -228,8 +236,7 @@ def _fit(part: Any, arg: Any, node: "Tensor") -> Any:
                 f"argument's shape {shape}; received {received}. Mend the rule"
                 + ("" if op.broadcasts else ", or declare broadcasts=True if it repeats arguments")
             )
-        repeated = tuple(i for i, n in enumerate(received) if n != padded[i] or i < extra)
-        part = np.reshape(np.sum(part, axis=repeated), shape)
+        part = unbroadcast(part, shape)
     if np.result_type(part).kind == "c" and arg.dtype.kind != "c":
         raise DtypeError(
             f"{op.name}: gradients are real; that of {arg.path} came out complex, from a complex "

@@ -72,21 +72,29 @@ def enable_grad() -> Recording:
     return Recording(True)
 
 
-def scope_path(scope: Scope | None, known: dict[int, dict[int, str]] | None = None) -> str:
+# Of modules, by their id, what they call the modules inside them, by theirs.
+Names = dict[int, dict[int, str]]
+
+
+def name_inside(outer: Any, module: Any, known: Names) -> str:
+    """What a module calls another that it called: its path or, if it is not inside, its class.
+
+    ``known`` keeps all that a module calls them, for when many names are asked for.
+    """
+    if id(outer) not in known:
+        known[id(outer)] = {id(found): path for path, found in outer.named_modules()}
+    return known[id(outer)].get(id(module), type(module).__name__)
+
+
+def scope_path(scope: Scope | None, known: Names) -> str:
     """The path of a module call from the outermost module, such as ``blocks.3.linear``.
 
     Each module names the one that it called, so a module used in two places has a name for each.
-    ``known`` keeps the names that a module gives, for when many paths are asked for.
+    ``known`` as for `name_inside`.
     """
     names: list[str] = []
     while scope is not None and scope[0] is not None:
         outer, module = scope
-        if known is None:
-            names.append(outer[1].path_to(module))
-        else:
-            if id(outer[1]) not in known:
-                inside = [(id(m), path) for path, m in outer[1].named_modules()]
-                known[id(outer[1])] = dict(reversed(inside))
-            names.append(known[id(outer[1])].get(id(module), type(module).__name__))
+        names.append(name_inside(outer[1], module, known))
         scope = outer
     return ".".join(reversed(names))

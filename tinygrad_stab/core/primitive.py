@@ -174,7 +174,9 @@ class Primitive:
 
     def refusal(self, error: Exception, values: Sequence[Any], params: dict[str, Any]) -> Exception:
         """An error of the forward function, with what was expected and what was received."""
-        names = [f"array {i}" for i in range(len(values))] if self.variadic else self.arg_names
+        names = self.arg_names
+        if self.variadic:
+            names = tuple(map(self.argument_name, range(len(values))))
         expects = self.expects
         if not expects and self.broadcasts and not _broadcast(values):
             expects = (
@@ -182,6 +184,15 @@ class Primitive:
                 "Is an axis missing (x[:, None]), or a transpose (x.T)?"
             )
         return refusal(self.name, expects, names, values, params, error)
+
+    def argument_name(self, index: int) -> str:
+        """What it calls one of its arguments."""
+        return f"array {index}" if self.variadic else self.arg_names[index]
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element of the result comes from one element of each argument."""
+        return self.arity > 0 and self.cases == elementwise_cases(self.arity)
 
     def rules_of_each(self, count: int) -> Sequence[Rule | None]:
         """The rule of each argument: of any number of them, if one is shared by all."""

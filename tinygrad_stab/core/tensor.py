@@ -10,7 +10,7 @@ from numpy import ndarray
 from ..arrays import numbers
 from ..errors import ArgumentError, DtypeError, GraphError, ShapeError, refusal
 from .backward import graph, sweep
-from .mode import Scope, mode, scope_path
+from .mode import Names, Scope, mode, scope_path
 from .operand import Operand
 from .primitive import Primitive
 
@@ -229,7 +229,7 @@ class Tensor(Operand):
         """
         return self.path_among({})
 
-    def path_among(self, known: dict[int, dict[int, str]]) -> str:
+    def path_among(self, known: Names) -> str:
         """The `path`; ``known`` is shared when the paths of many tensors are asked for."""
         if self.name is not None:
             return self.name

@@ -9,7 +9,6 @@ from numpy import ndarray
 from ..core.backward import contribution
 from ..core.mode import Recording
 from ..core.tensor import Tensor
-from ..domain import elementwise_cases
 from ..errors import AnomalyError, BroadcastWarning
 from .provenance import note_source, source
 
@@ -84,7 +83,7 @@ class _Detector:
         """Look at what argument ``index`` of a node receives."""
         op: Any = node.op
         g, part, total = _plain(g), _plain(part), _plain(total)
-        name = f"array {index}" if op.variadic else op.arg_names[index]
+        name = op.argument_name(index)
         problem = _not_finite(part) or _not_finite(total)
         if problem:
             raise AnomalyError(
@@ -140,15 +139,14 @@ def _lost(result: Tensor) -> int:
     lost = zeros & (exact != 0) & below
     # Beside others of a normal size a vanishing number is negligible, in a softmax or a product of
     # matrices; elementwise, each counts.
-    alone = op.cases == elementwise_cases(op.arity)
-    if not alone and np.any(np.abs(result._value) > np.finfo(result.dtype).tiny):
+    if not op.elementwise and np.any(np.abs(result._value) > np.finfo(result.dtype).tiny):
         return 0
     return int(np.sum(lost))
 
 
 def _warn_of_broadcast(result: Tensor) -> None:
     op: Any = result.op
-    if not (op.broadcasts and op.cases == elementwise_cases(op.arity)):
+    if not (op.broadcasts and op.elementwise):
         return
     shapes = [np.shape(v) for v in result.values]
     columns = [s for s in shapes if len(s) == 2 and s[1] == 1 and s[0] > 1]
@@ -181,8 +179,7 @@ def _ranges(result: Tensor) -> str:
     parts = []
     for i, (arg, value) in enumerate(zip(result.args, result.values, strict=True)):
         if value is not None:
-            name = f"array {i}" if op.variadic else op.arg_names[i]
             called = f" ({arg.path})" if isinstance(arg, Tensor) else ""
             array = np.asarray(value)
-            parts.append(f"{name}{called} {array.shape} {_range(array)}")
+            parts.append(f"{op.argument_name(i)}{called} {array.shape} {_range(array)}")
     return ", ".join(parts)

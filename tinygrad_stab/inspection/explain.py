@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from ..arrays import rms
+from ..arrays import norm, rms
 from ..core.backward import contribution
 from ..core.tensor import Tensor
-from ..domain import elementwise_cases
 from ..errors import GraphError
 from .formula import latex_name
 from .trace import Node, Trace, trace
@@ -149,7 +148,7 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [self.symbols, "", *self._table(), ""]
-        total, seed = (_log10(rms(g) * math.sqrt(g.size)) for g in (self.gradient, self.seed))
+        total, seed = (_log10(norm(g)) for g in (self.gradient, self.seed))
         by_kind = [f"{seed:+.2f} ∂L/∂{self.loss}"] if seed else []
         by_kind += [f"{value:+.2f} {kind}" for kind, value in self.attribution.items()]
         lines.append(f"log10 ‖∂L/∂{self.wrt}‖ = {total:.2f}: {', '.join(by_kind)}")
@@ -350,7 +349,7 @@ def _kind(top: Node, lower: int, count: int, below: dict[int, set[int]]) -> str:
     if top.op in _WEIGHTED:
         return "weights"
     op: Any = top.tensor.op
-    alone = op.arity == 1 and op.cases == elementwise_cases(1)
+    alone = op.arity == 1 and op.elementwise
     return "activation" if alone else "other"
 
 
@@ -361,8 +360,8 @@ def _log10(size: float) -> float:
 
 def _gain(after: Any, before: Any) -> float:
     """How much larger the norm is."""
-    sizes = [rms(a) * math.sqrt(np.size(a)) for a in (after, before)]
-    return sizes[0] / sizes[1] if sizes[1] else math.nan
+    size = norm(before)
+    return norm(after) / size if size else math.nan
 
 
 def _folded(factors: tuple[Factor, ...]) -> list[tuple[int, int, int]]:

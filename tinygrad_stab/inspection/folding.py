@@ -8,7 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from ..arrays import rms
-from ..core.mode import Scope
+from ..core.mode import Names, Scope, name_inside
 from ..errors import ArgumentError
 from .trace import Node, Trace
 
@@ -62,7 +62,7 @@ def calls(trace: Trace) -> list[list[Call]]:
     to what is around them all.
     """
     known: dict[int, list[Call]] = {}
-    paths: dict[int, dict[int, str]] = {}
+    paths: Names = {}
     owned: dict[int, set[int]] = {}
 
     def around(scope: Scope | None) -> list[Call]:
@@ -70,11 +70,8 @@ def calls(trace: Trace) -> list[list[Call]]:
             return []
         if id(scope) not in known:
             (_, outer), module = scope[0], scope[1]
-            if id(outer) not in paths:  # as `path_to` does, for all at once
-                inside = [(id(found), path) for path, found in outer.named_modules()]
-                paths[id(outer)] = dict(reversed(inside))
             before = around(scope[0])
-            step = paths[id(outer)].get(id(module), type(module).__name__)
+            step = name_inside(outer, module, paths)
             path = f"{before[-1][0]}.{step}" if before else step
             known[id(scope)] = [*before, (path, scope)]
         return known[id(scope)]

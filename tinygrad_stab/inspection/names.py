@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..arrays import rms
 from ..core.backward import graph
+from ..core.mode import Names
 from ..core.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def intermediates(loss: Tensor, model: "Module | None" = None) -> dict[str, Tens
     known = {} if model is None else {tensor: name for name, tensor in model.named_parameters()}
     named: dict[str, Tensor] = {}
     times: dict[str, int] = {}
-    paths: dict[int, dict[int, str]] = {}  # what modules call one another
+    paths: Names = {}  # what modules call one another
     for tensor in graph(loss):
         name = path = known.get(tensor) or tensor.path_among(paths)
         while name in named:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from ..arrays import rms
-from ..core.backward import check_unwritten
+from ..arrays import norm, rms
+from ..core.backward import check_unwritten, unbroadcast
 from ..core.tensor import Tensor
-from ..domain import elementwise_cases
 from ..errors import ArgumentError, GraphError
 from .formula import term_formula
 from .trace import Node, Step, Term, Trace, trace
@@ -91,7 +90,7 @@ class StepView:
     @property
     def norm(self) -> float:
         """Of the upstream gradient."""
-        return _norm(self.step.upstream)
+        return norm(self.step.upstream)
 
     def formula(self, term: Term, style: str = "text") -> str:
         """The rule that ran for a term, with the nodes' names."""
@@ -304,37 +303,24 @@ def local_derivative(node: Tensor, place: int, whole: bool = False) -> LocalDeri
         with np.errstate(all="ignore"):
             return np.asarray(rule(g, node._value, *node.values, **node.params))
 
-    if op.cases == elementwise_cases(op.arity) and not whole:
+    if op.elementwise and not whole:
         slope = np.broadcast_to(pull(np.ones(node.shape, node.dtype)), node.shape)
-        return LocalDerivative("elementwise", slope, shape, _norm(slope))
+        return LocalDerivative("elementwise", slope, shape, norm(slope))
     from_ones = np.zeros(node.shape, node.dtype)
     if whole or shape[0] * shape[1] <= _FULL_JACOBIAN:
         rows = []
         for place_in_result in np.ndindex(node.shape):
             from_ones[place_in_result] = 1
-            rows.append(_fitted(pull(from_ones), argument).ravel())
+            rows.append(unbroadcast(pull(from_ones), argument).ravel())
             from_ones[place_in_result] = 0
         jacobian = np.array(rows).reshape(shape)
-        return LocalDerivative("jacobian", jacobian, shape, _norm(jacobian))
+        return LocalDerivative("jacobian", jacobian, shape, norm(jacobian))
     rng = np.random.default_rng(0)
     squares = [
-        np.sum(_fitted(pull(rng.choice([-1.0, 1.0], node.shape)), argument) ** 2) for _ in range(8)
+        np.sum(unbroadcast(pull(rng.choice([-1.0, 1.0], node.shape)), argument) ** 2)
+        for _ in range(8)
     ]
     return LocalDerivative("described", None, shape, float(np.sqrt(np.mean(squares))))
-
-
-def _fitted(part: ndarray, shape: tuple[int, ...]) -> ndarray:
-    """Summed over the axes along which an argument was repeated."""
-    extra = part.ndim - len(shape)
-    repeated = tuple(
-        i for i, n in enumerate(part.shape) if i < extra or (shape[i - extra] == 1 and n != 1)
-    )
-    return np.reshape(np.sum(part, axis=repeated), shape) if repeated else part
-
-
-def _norm(array: ndarray) -> float:
-    """The Frobenius norm, right also where squares underflow."""
-    return rms(array) * float(np.sqrt(array.size))
 
 
 def _matches(where: Any, node: Node) -> bool:

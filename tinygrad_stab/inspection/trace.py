@@ -8,14 +8,15 @@ from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy import ndarray
 
 from ..core.backward import graph, sweep
-from ..core.mode import scope_path
+from ..core.mode import Names, scope_path
 from ..core.operand import Operand
+from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from ..errors import GraphError, ShapeError, describe
 from .names import intermediates
@@ -192,7 +193,7 @@ def trace(loss: Tensor, model: "Module | None" = None, gradient: Any = None) -> 
 
     def observe(node: Tensor, index: int, g: Any, part: Any, total: Any) -> None:
         term = Term(
-            place[node.args[index]], index, _argument_name(node, index), np.array(part),
+            place[node.args[index]], index, _record(node).argument_name(index), np.array(part),
             np.array(total),
         )  # fmt: skip
         terms.setdefault(node, []).append(term)
@@ -200,7 +201,7 @@ def trace(loss: Tensor, model: "Module | None" = None, gradient: Any = None) -> 
     with np.errstate(all="ignore"):
         grads = sweep(tensors, {loss: seed}, observe=observe)
     names = {tensor: name for name, tensor in intermediates(loss, model).items()}
-    paths: dict[int, dict[int, str]] = {}
+    paths: Names = {}
     nodes = tuple(
         Node(
             i, names[t], t.op.name if t.op else None, scope_path(t.scope, paths),
@@ -214,16 +215,15 @@ def trace(loss: Tensor, model: "Module | None" = None, gradient: Any = None) -> 
     return Trace(nodes, steps, place[loss])
 
 
-def _argument_name(tensor: Tensor, index: int) -> str:
-    """What an operation calls one of its arguments."""
-    op: Any = tensor.op
-    return f"array {index}" if op.variadic else str(op.arg_names[index])
+def _record(tensor: Tensor) -> Primitive:
+    """The operation of a result."""
+    return cast(Primitive, tensor.op)
 
 
 def _arguments(tensor: Tensor, place: dict[Tensor, int]) -> tuple[Argument, ...]:
     return tuple(
         Argument(
-            _argument_name(tensor, i),
+            _record(tensor).argument_name(i),
             place.get(arg) if isinstance(arg, Tensor) else None,
             _kept(arg._value if isinstance(arg, Operand) else arg),
         )

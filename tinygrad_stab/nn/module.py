@@ -69,13 +69,6 @@ class Module:
         """Every tensor inside."""
         return (tensor for _, tensor in self.named_parameters())
 
-    def path_to(self, module: "Module") -> str:
-        """The path of a module inside this one; of one that is not, the name of its class."""
-        for path, candidate in self.named_modules():
-            if candidate is module:
-                return path
-        return type(module).__name__
-
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():

@@ -33,7 +33,6 @@ from ..domain import (
     Interval,
     PositiveDefinite,
     Shape,
-    elementwise_cases,
     sample,
 )
 from ..errors import ArgumentError, ShapeError, VacuousCheckError
@@ -252,7 +251,7 @@ def arguments(
         return [np.array(x, dtype) for x in draw(st.sampled_from(primitive.kinks)).at], {}
     cases = [c for c in primitive.cases if empty or all(map(math.prod, c.shapes))]
     case = draw(st.sampled_from(cases))
-    if _is_elementwise(primitive) and draw(st.booleans()):
+    if primitive.elementwise and draw(st.booleans()):
         fresh = hnp.mutually_broadcastable_shapes(
             num_shapes=primitive.arity, min_side=0 if empty else 1, max_side=3, max_dims=3
         )
@@ -272,11 +271,6 @@ def arguments(
         args = [x.astype(dtype) if x.dtype.kind == "f" else x for x in args]
     placed = {id(x): draw(laid_out(x)) for x in args}  # by identity: one array stays one array
     return [placed[id(x)] for x in args], dict(case.params)
-
-
-def _is_elementwise(primitive: Primitive) -> bool:
-    """Whether any shapes that broadcast will do."""
-    return primitive.arity > 0 and primitive.cases == elementwise_cases(primitive.arity)
 
 
 def _domains(primitive: Primitive, case: Case) -> tuple[Domain, ...]:
@@ -376,7 +370,7 @@ def expressions(
         for p in (REGISTRY.values() if records is None else records)
         if any(p.rules) and (not smooth or (p.analytic and not p.kinks))
     ]
-    elementwise = [p for p in chosen if _is_elementwise(p)]
+    elementwise = [p for p in chosen if p.elementwise]
     rng = np.random.default_rng(0)
     # Shape of a result -> the records and cases that give it, besides the elementwise ones.
     makers: dict[Shape, list[tuple[Primitive, Case]]] = {}
@@ -441,7 +435,7 @@ class _Program:
         domains, args = _domains(record, case), []
         rules = record.rules_of_each(len(domains))
         # Of an elementwise record's arguments one has the shape of the result.
-        whole = self.draw(st.integers(0, len(domains) - 1)) if _is_elementwise(record) else None
+        whole = self.draw(st.integers(0, len(domains) - 1)) if record.elementwise else None
         for i, (domain, rule) in enumerate(zip(domains, rules, strict=True)):
             if isinstance(domain, Integers) or rule is None:
                 args.append(_literal(self.draw(arrays_in(domain, case.shapes[i]))))
