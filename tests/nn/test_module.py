@@ -111,7 +111,7 @@ class TestStateDict:
         for part in (
             "head.1.weight is missing",
             "extra is unexpected",
-            "blocks.0.bias has shape (1,), the parameter (3,)",
+            "blocks.0.bias has shape (1,), the one here (3,)",
             "scale holds complex128",
         ):
             assert part in message

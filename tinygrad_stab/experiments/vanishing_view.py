@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from .output import write
+from ..files import replace_file
 from .vanishing import Result
 
 _BAR = 24  # characters
@@ -94,7 +94,7 @@ def plot(result: Result, path: Path) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="best", frameon=False)
-    write(path, lambda draft: figure.savefig(draft, dpi=150))
+    replace_file(path, lambda file: figure.savefig(file, dpi=150, format=path.suffix[1:]))
 
 
 def _drawable(size: float) -> float:

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -23,6 +22,7 @@ from numpy import ndarray
 from ..arrays import rms
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
+from ..files import replace_file
 from .formula import term_formula
 from .layout import Layout, layout
 from .trace import Argument, Node, Step, Term, Trace, trace
@@ -109,21 +109,8 @@ def page(
             f"page: shows at most {MOST_NODES} nodes; the graph has {len(whole.nodes)}. Take fewer "
             f"layers, time steps or examples"
         )
-    _write(path.resolve(), _assemble(_content(whole)))  # what a link points to, not the link
+    replace_file(path, lambda file: file.write(_assemble(_content(whole))))
     return path
-
-
-def _write(path: Path, text: bytes) -> None:
-    """Whole, or not at all: to a file beside it, which then takes its place."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _assemble(content: dict[str, Any]) -> bytes:

@@ -1,9 +1,11 @@
 """Layers, losses and initialisers, under PyTorch's names."""
 
 from . import functional, init
-from .layers import Linear, ReLU, Sigmoid, Tanh
+from .activations import ReLU, Sigmoid, Tanh
+from .containers import Residual, Sequential
+from .layers import Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
-from .module import Module, Residual, Sequential
+from .module import Module
 
 __all__ = [
     "BCEWithLogitsLoss",

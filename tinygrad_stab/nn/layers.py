@@ -1,4 +1,4 @@
-"""Layers: a linear map, and the activations that stand between them."""
+"""Layers: linear maps and what reshapes, looks up or drops."""
 
 import math
 from typing import Any
@@ -7,8 +7,6 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..ops.activations import relu, sigmoid
-from ..ops.elementwise import tanh
 from ..ops.fused import linear
 from . import init
 from .module import Module
@@ -84,42 +82,3 @@ class Linear(Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"
         )
-
-
-class ReLU(Module):
-    """max(x, 0), elementwise (Nair & Hinton 2010).
-
-    >>> import tinygrad_stab as tg
-    >>> tg.nn.ReLU()(tg.tensor([-1.0, 2.0]))
-    tensor([0., 2.])
-    """
-
-    def forward(self, x: Any) -> Tensor:
-        """Any shape."""
-        return _call(relu, (x,), _NONE)
-
-
-class Sigmoid(Module):
-    """1/(1 + e^−x), elementwise; its derivative is at most ¼.
-
-    >>> import tinygrad_stab as tg
-    >>> tg.nn.Sigmoid()(tg.tensor([0.0]))
-    tensor([0.5])
-    """
-
-    def forward(self, x: Any) -> Tensor:
-        """Any shape."""
-        return _call(sigmoid, (x,), _NONE)
-
-
-class Tanh(Module):
-    """Hyperbolic tangent, elementwise; its derivative is at most 1.
-
-    >>> import tinygrad_stab as tg
-    >>> tg.nn.Tanh()(tg.tensor([0.0]))
-    tensor([0.])
-    """
-
-    def forward(self, x: Any) -> Tensor:
-        """Any shape."""
-        return _call(tanh, (x,), _NONE)

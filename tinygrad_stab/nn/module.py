@@ -1,22 +1,24 @@
-"""Module: parameters and sub-modules found by walking attributes, and named by their path."""
+"""Module: parameters, buffers and sub-modules found in attributes, and named by their path."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from reprlib import recursive_repr
 from typing import Any
 
 import numpy as np
 
+from ..arrays import numbers
 from ..core.mode import mode
 from ..core.tensor import Tensor
-from ..errors import ArgumentError, DtypeError, StateDictError
+from ..errors import ArgumentError, StateDictError
 
 
 class Module:
     """Base class of layers and networks: write ``forward``, keep tensors in attributes.
 
-    A tensor in an attribute is a parameter, a module in an attribute a sub-module; both are also
-    found in lists, tuples and dicts. There is nothing to register, and no ``super().__init__()``
-    to forget.
+    What an attribute holds says what it is: a tensor is a parameter, an array a buffer (state that
+    no gradient moves, such as a running mean), a module a sub-module, a Generator a source of
+    randomness. All are also found in lists, tuples and dicts. There is nothing to register, and no
+    ``super().__init__()`` to forget.
 
     Attributes
     ----------
@@ -69,6 +71,20 @@ class Module:
         """Every tensor inside."""
         return (tensor for _, tensor in self.named_parameters())
 
+    def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every array inside, each once, under its path, such as ``norm.running_mean``."""
+        return _walk(self, np.ndarray)
+
+    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """Every source of randomness inside, each once, under its path, such as ``dropout.rng``."""
+        return _walk(self, np.random.Generator)
+
+    def apply(self, function: Callable[["Module"], Any]) -> "Module":
+        """Call a function on every module inside and then on this one, e.g. to initialise."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():
@@ -85,56 +101,60 @@ class Module:
         return self.train(False)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter's value, by path."""
-        return {name: tensor._value.copy() for name, tensor in self.named_parameters()}
+        """A copy of every parameter's and every buffer's value, by path."""
+        return {name: _value(held).copy() for name, held in self._state().items()}
 
     def load_state_dict(
         self, state: Mapping[str, Any], strict: bool = True
     ) -> tuple[list[str], list[str]]:
-        """Copy values into the parameters of the same path: all of them, or none.
+        """Copy values into the parameters and buffers of the same path: all of them, or none.
 
         Parameters
         ----------
         state : mapping of str to array_like
-            Converted to the parameter's dtype; complex values are refused.
+            Converted to the dtype of the parameter or buffer; complex values are refused.
         strict : bool
             Whether missing and unexpected names are an error. Shapes must always agree exactly.
 
         Returns
         -------
         missing, unexpected : list of str
-            Parameters that ``state`` lacks, names that no parameter has.
+            What ``state`` lacks, and names that nothing here has.
 
         Raises
         ------
         StateDictError
-            Names every missing, unexpected and misshapen entry. No parameter is changed.
+            Names every missing, unexpected and misshapen entry. Nothing is changed.
         """
-        parameters = dict(self.named_parameters())
-        missing = [name for name in parameters if name not in state]
-        unexpected = [name for name in state if name not in parameters]
-        arrays = {name: Tensor(state[name])._value for name in parameters if name in state}
+        own = self._state()
+        missing = [name for name in own if name not in state]
+        unexpected = [name for name in state if name not in own]
+        arrays = {name: numbers(state[name]) for name in own if name in state}
         problems = [
-            f"{name} has shape {array.shape}, the parameter {parameters[name].shape}"
+            problem
             for name, array in arrays.items()
-            if array.shape != parameters[name].shape
-        ] + [
-            f"{name} holds {array.dtype}, not real numbers"
-            for name, array in arrays.items()
-            if array.dtype.kind not in "fiub"
+            if (problem := _misfit(name, array, own[name]))
         ]
         if strict:
             problems += [f"{name} is missing" for name in missing]
             problems += [f"{name} is unexpected" for name in unexpected]
         if problems:
             raise StateDictError(
-                f"load_state_dict: every entry must match a parameter of "
+                f"load_state_dict: every entry must match a parameter or buffer of "
                 f"{type(self).__name__}; {'; '.join(problems)}. Nothing was loaded"
                 + ("; strict=False ignores missing and unexpected names" if strict else "")
             )
         for name, array in arrays.items():
-            parameters[name].data = array
+            held = own[name]
+            if isinstance(held, Tensor):
+                held.data = array
+            else:
+                held[...] = array
         return missing, unexpected
+
+    def _state(self) -> dict[str, Any]:
+        """Parameters and buffers, by path."""
+        return dict(self.named_parameters()) | dict(self.named_buffers())
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the ``repr`` of a layer."""
@@ -151,84 +171,18 @@ class Module:
         return f"{type(self).__name__}(\n  " + "\n  ".join(inside) + "\n)"
 
 
-class Sequential(Module):
-    """Modules one after the other: f_n(… f_2(f_1(x))).
-
-    Examples
-    --------
-    >>> import tinygrad_stab as tg
-    >>> tg.nn.Sequential(tg.nn.Linear(64, 10, rng=0), tg.nn.ReLU())
-    Sequential(
-      (0): Linear(in_features=64, out_features=10, bias=True)
-      (1): ReLU()
-    )
-    """
-
-    def __init__(self, *modules: Module) -> None:
-        for i, module in enumerate(modules):
-            if not isinstance(module, Module):
-                raise DtypeError(
-                    f"Sequential: needs modules; argument {i} is a {type(module).__name__}. "
-                    f"For a function, use its layer (tg.nn.ReLU() for tg.relu)"
-                )
-            setattr(self, str(i), module)
-
-    def forward(self, x: Any) -> Any:
-        """Apply each module to the output of the one before it."""
-        for module in self.chain:
-            x = module(x)
-        return x
-
-    @property
-    def chain(self) -> list[Module]:
-        """The modules, in the order in which they are applied."""
-        return [value for value in vars(self).values() if isinstance(value, Module)]
-
-    def __len__(self) -> int:
-        return len(self.chain)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.chain[index]
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self.chain)
+def _value(held: Any) -> np.ndarray:
+    return held._value if isinstance(held, Tensor) else held
 
 
-class Residual(Module):
-    """x + scale·f(x): the gradient reaches x past f, whatever f does to it.
-
-    ∂L/∂x = g + scale·(∂f/∂x)ᵀ g (He et al. 2016, "Identity Mappings in Deep Residual Networks",
-    equation 5).
-
-    Parameters
-    ----------
-    inner : Module
-        f; its output has the shape of its input.
-    scale : float
-        Of the branch: 1/√L keeps the variance of L He-initialised blocks below a factor e.
-
-    Examples
-    --------
-    >>> import numpy as np, tinygrad_stab as tg
-    >>> tg.nn.Residual(tg.nn.ReLU())(tg.tensor([-1.0, 2.0]))
-    tensor([-1.,  4.])
-    """
-
-    def __init__(self, inner: Module, scale: float = 1.0) -> None:
-        if not np.isfinite(scale):
-            raise ArgumentError(f"Residual: scale is a finite number; received {scale}")
-        self.inner = inner
-        self.scale = scale
-
-    def forward(self, x: Any) -> Any:
-        """The input plus what the branch makes of it."""
-        branch = self.inner(x)
-        if np.shape(branch) != np.shape(x):
-            raise ArgumentError(
-                f"Residual: the branch must keep the shape of its input; {np.shape(x)} became "
-                f"{np.shape(branch)}. Give f as many outputs as inputs"
-            )
-        return x + (branch if self.scale == 1.0 else self.scale * branch)
+def _misfit(name: str, array: np.ndarray, held: Any) -> str:
+    """Why an array cannot become the value of a parameter or buffer; empty if it can."""
+    if array.shape != held.shape:
+        return f"{name} has shape {array.shape}, the one here {held.shape}"
+    whole = held.dtype.kind in "iub"
+    if array.dtype.kind not in ("iub" if whole else "fiub"):
+        return f"{name} holds {array.dtype}, not {'integers' if whole else 'real numbers'}"
+    return ""
 
 
 def _children(holder: Any, kind: type) -> Iterator[tuple[str, Any]]:

@@ -2,21 +2,33 @@
 
 import pytest
 
-from tinygrad_stab.experiments.output import write, write_json
+from tinygrad_stab.experiments.output import write_json
+from tinygrad_stab.files import replace_file
 
 
 def test_a_crash_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")
 
-    def crash(draft):
-        draft.write_text("half")
+    def crash(file):
+        file.write(b"half")
         raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
-        write(path, crash)
+        replace_file(path, crash)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one(tmp_path):
+    real, link = tmp_path / "real.txt", tmp_path / "link.txt"
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    replace_file(link, lambda file: file.write(b"new"))
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert real.stat().st_mode & 0o777 == 0o600
 
 
 def test_json_refuses_what_json_cannot_hold(tmp_path):
