@@ -8,14 +8,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from browser.chromium import Visit, chromium
 
-from tinygrad_stab.cli import _example, _run
+from tinygrad_stab.cli.targets import example, run
 from tinygrad_stab.inspection import page
 
 HERE = Path(__file__).parent
 
 
 def main():
-    loss, model = _run("the example", _example())
+    loss, model = run("the example", example())
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         path = page(loss, Path(folder) / "page.html", model)
         visit = Visit(browser, path, viewport={"width": 1440, "height": 900})
