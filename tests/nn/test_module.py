@@ -215,16 +215,16 @@ class TestLosses:
 
     def test_stable_at_large_logits(self):
         z = tg.tensor([[1e4, -1e4], [-1e4, 1e4]], requires_grad=True)
-        loss = nn.CrossEntropyLoss("sum")(z, np.array([1, 1]))
+        loss = nn.CrossEntropyLoss(reduction="sum")(z, np.array([1, 1]))
         loss.backward()
         assert loss.item() == 2e4
         np.testing.assert_array_equal(z.grad, [[1, -1], [0, 0]])
         x = tg.tensor([1000.0, -1000.0], requires_grad=True)
-        loss = nn.BCEWithLogitsLoss("none")(x, np.zeros(2))
+        loss = nn.BCEWithLogitsLoss(reduction="none")(x, np.zeros(2))
         loss.sum().backward()
         np.testing.assert_array_equal(loss.data, [1000, 0])
         np.testing.assert_array_equal(x.grad, [1, 0])
 
     def test_unknown_reduction(self):
         with pytest.raises(ArgumentError, match="reduction: is one of mean, sum, none"):
-            nn.MSELoss("average")
+            nn.MSELoss(reduction="average")

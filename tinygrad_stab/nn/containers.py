@@ -1,11 +1,9 @@
-"""Modules made of modules: one after the other, and around a skip connection."""
+"""Modules made of modules, one after the other."""
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from ..errors import ArgumentError, DtypeError
+from ..errors import DtypeError
 from .module import Module
 
 
@@ -50,40 +48,3 @@ class Sequential(Module):
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self.chain)
-
-
-class Residual(Module):
-    """x + scale·f(x): the gradient reaches x past f, whatever f does to it.
-
-    ∂L/∂x = g + scale·(∂f/∂x)ᵀ g (He et al. 2016, "Identity Mappings in Deep Residual Networks",
-    equation 5).
-
-    Parameters
-    ----------
-    inner : Module
-        f; its output has the shape of its input.
-    scale : float
-        Of the branch: 1/√L keeps the variance of L He-initialised blocks below a factor e.
-
-    Examples
-    --------
-    >>> import numpy as np, tinygrad_stab as tg
-    >>> tg.nn.Residual(tg.nn.ReLU())(tg.tensor([-1.0, 2.0]))
-    tensor([-1.,  4.])
-    """
-
-    def __init__(self, inner: Module, scale: float = 1.0) -> None:
-        if not np.isfinite(scale):
-            raise ArgumentError(f"Residual: scale is a finite number; received {scale}")
-        self.inner = inner
-        self.scale = scale
-
-    def forward(self, x: Any) -> Any:
-        """The input plus what the branch makes of it."""
-        branch = self.inner(x)
-        if np.shape(branch) != np.shape(x):
-            raise ArgumentError(
-                f"Residual: the branch must keep the shape of its input; {np.shape(x)} became "
-                f"{np.shape(branch)}. Give f as many outputs as inputs"
-            )
-        return x + (branch if self.scale == 1.0 else self.scale * branch)

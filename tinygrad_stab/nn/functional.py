@@ -1,11 +1,12 @@
 """Functions under PyTorch's names and arguments: layers, normalisation, convolution, losses."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..arrays import numbers
 from ..core.operand import Operand
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, describe
 from ..ops import activations, fused
@@ -14,6 +15,7 @@ from ..ops.fused import linear, sigmoid_binary_cross_entropy, standardize
 from ..ops.reduction import max as max_
 from ..ops.shape import getitem, moveaxis, pad, take_along_axis
 from ..ops.windows import unfold
+from .checks import check_integers, check_numbers
 
 __all__ = [
     "avg_pool2d",
@@ -55,7 +57,7 @@ leaky_relu, elu, selu = activations.leaky_relu, activations.elu, activations.sel
 gelu, silu, hardtanh = activations.gelu, activations.silu, activations.hardtanh
 logsigmoid = activations.log_sigmoid
 
-Pair = int | tuple[int, int]
+Pair = int | tuple[int, ...]
 
 
 def softplus(input: Any, beta: float = 1.0) -> Any:
@@ -65,6 +67,7 @@ def softplus(input: Any, beta: float = 1.0) -> Any:
     >>> tg.nn.functional.softplus(tg.tensor([0.0]), beta=2.0)
     tensor([0.34657359])
     """
+    check_numbers("softplus", "above 0", lambda b: b > 0, beta=beta)
     return activations.softplus(input * beta) / beta
 
 
@@ -206,7 +209,7 @@ def batch_norm(
                 f"batch_norm: running statistics are updated in place, so they are arrays of "
                 f"floats; received {describe(running)}. Keep them as ndarrays"
             )
-    values = input._value if isinstance(input, Operand) else np.asarray(input)
+    values = _values(input)
     out = standardize(input, axis=axes, eps=eps)
     for running, batch in (
         (running_mean, values.mean(axis=axes)),
@@ -242,15 +245,45 @@ def _scaled(x: Any, weight: Any, bias: Any) -> Any:
 # --- convolution and pooling
 
 
-def _pair(name: str, value: Any, least: int) -> tuple[int, int]:
-    """An integer for both axes, or one each."""
-    numbers = np.atleast_1d(value)
-    if numbers.shape not in ((1,), (2,)) or numbers.dtype.kind not in "iu" or numbers.min() < least:
+def per_axis(name: str, value: Any, least: int, axes: int = 2) -> tuple[int, ...]:
+    """An integer for every axis of an image, or one each.
+
+    >>> per_axis("stride", 2, 1), per_axis("stride", (2, 1), 1)
+    ((2, 2), (2, 1))
+    """
+    each = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in each)
+    if len(each) != axes or not whole or min(each) < least:
+        pair = ", or a pair (along H, along W)" if axes == 2 else ""
         raise ArgumentError(
-            f"{name}: is an integer of at least {least}, or a pair (along H, along W); received "
-            f"{value!r}"
+            f"{name}: is an integer of at least {least}{pair}; received {value!r:.60}"
         )
-    return int(numbers[0]), int(numbers[-1])
+    return tuple(map(int, each))
+
+
+def padding_widths(
+    padding: Any, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[int, int]]:
+    """How many zeros go before and after each axis of an image.
+
+    "same" makes an output as large as the input; where their number is odd, the last is after.
+
+    >>> padding_widths("same", (3, 4), (1, 1), (1, 1))
+    [(1, 1), (1, 2)]
+    """
+    if padding == "valid":
+        return [(0, 0) for _ in kernel]
+    if padding == "same":
+        if any(step != 1 for step in stride):
+            raise ArgumentError(
+                f'padding: "same" needs a stride of 1; received stride={tuple(stride)}. '
+                f"Give the padding in numbers"
+            )
+        widths = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [(width // 2, width - width // 2) for width in widths]
+    if isinstance(padding, str):
+        raise ArgumentError(f'padding: a word is "same" or "valid"; received {padding!r:.60}')
+    return [(width, width) for width in per_axis("padding", padding, 0, len(kernel))]
 
 
 def conv2d(
@@ -258,7 +291,7 @@ def conv2d(
     weight: Any,
     bias: Any = None,
     stride: Pair = 1,
-    padding: Pair = 0,
+    padding: Pair | str = 0,
     dilation: Pair = 1,
     groups: int = 1,
 ) -> Any:
@@ -271,8 +304,11 @@ def conv2d(
     input : Tensor or array of shape (N, C, H, W)
     weight : Tensor or array of shape (O, C/groups, KH, KW)
     bias : Tensor or array of shape (O,), optional
-    stride, padding, dilation : int or pair of int
-        Along H and W; padding is with zeros on both sides.
+    stride, dilation : int or pair of int
+        Along H and W.
+    padding : int, pair of int, "same" or "valid"
+        How many zeros go on both sides; "same": as many as keep H and W (with stride 1);
+        "valid": none.
     groups : int
         Divides C and O; each group of outputs sees its own group of channels.
 
@@ -284,33 +320,31 @@ def conv2d(
     ------
     ShapeError
         Channels and kernels do not fit, or the kernel is larger than the padded image.
+    ArgumentError
+        A stride, padding, dilation or number of groups outside its range.
     """
+    check_integers("conv2d", 1, groups=groups)
     shape, kernel = np.shape(input), np.shape(weight)
-    if (
-        len(shape) != 4
-        or len(kernel) != 4
-        or groups < 1
-        or shape[1] != kernel[1] * groups
-        or kernel[0] % groups
-    ):
+    if len(shape) != 4 or len(kernel) != 4 or shape[1] != kernel[1] * groups or kernel[0] % groups:
         raise ShapeError(
             f"conv2d: input (N, C, H, W) and weight (O, C/groups, KH, KW) must fit; received "
             f"input {shape}, weight {kernel}, groups={groups}. Check the channels"
         )
-    stride, dilation = _pair("stride", stride, 1), _pair("dilation", dilation, 1)
-    padding = _pair("padding", padding, 0)
+    strides, dilations = per_axis("stride", stride, 1), per_axis("dilation", dilation, 1)
+    edges = padding_widths(padding, kernel[2:], strides, dilations)
     _check_vectors("conv2d", kernel[:1], bias=bias)
-    if padding != (0, 0):
-        input = pad(input, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
-    windows = unfold(input, kernel[2:], stride, dilation)  # (N, C, rows, columns, KH, KW)
+    if any(map(any, edges)):
+        input = pad(input, [(0, 0), (0, 0), *edges])
+    windows = unfold(input, kernel[2:], strides, dilations)  # (N, C, rows, columns, KH, KW)
     n, _, rows, columns = np.shape(windows)[:4]
     outputs, depth = kernel[0], math.prod(kernel[1:])
-    # One product a group: (O/groups, C·KH·KW/groups) @ (C·KH·KW/groups, N·rows·columns).
-    patches = np.transpose(windows, (1, 4, 5, 0, 2, 3))
-    patches = np.reshape(patches, (groups, depth, n * rows * columns))
+    # One product a group: (O/groups, C·KH·KW/groups) @ (C·KH·KW/groups, rows·columns·N). The batch
+    # comes last in memory, so that NumPy's inner loops, here and in a pooling layer, are long ones.
+    patches = np.transpose(windows, (1, 4, 5, 2, 3, 0))
+    patches = np.reshape(patches, (groups, depth, rows * columns * n))
     kernels = np.reshape(weight, (groups, outputs // groups, depth))
-    out = np.reshape(kernels @ patches, (outputs, n, rows, columns))
-    out = np.transpose(out, (1, 0, 2, 3))
+    out = np.reshape(kernels @ patches, (outputs, rows, columns, n))
+    out = np.transpose(out, (3, 0, 1, 2))
     return out if bias is None else out + np.reshape(bias, (-1, 1, 1))
 
 
@@ -319,7 +353,7 @@ def conv1d(
     weight: Any,
     bias: Any = None,
     stride: int = 1,
-    padding: int = 0,
+    padding: int | str = 0,
     dilation: int = 1,
     groups: int = 1,
 ) -> Any:
@@ -333,9 +367,9 @@ def conv1d(
         np.expand_dims(input, 2),
         np.expand_dims(weight, 2),
         bias,
-        (1, _pair("stride", stride, 1)[0]),
-        (0, _pair("padding", padding, 0)[0]),
-        (1, _pair("dilation", dilation, 1)[0]),
+        (1, *per_axis("stride", stride, 1, axes=1)),
+        padding if isinstance(padding, str) else (0, *per_axis("padding", padding, 0, axes=1)),
+        (1, *per_axis("dilation", dilation, 1, axes=1)),
         groups,
     )
     return out[:, :, 0]
@@ -359,8 +393,10 @@ def max_pool2d(
     tensor([[[[ 5.,  7.],
               [13., 15.]]]])
     """
-    size, stride, padding = _window(kernel_size, stride, padding)
-    windows = unfold(_padded(input, padding, -np.inf), size, stride, _pair("dilation", dilation, 1))
+    size, strides, edge = pooling_window(kernel_size, stride, padding)
+    windows = unfold(
+        _padded(input, edge, -np.inf), size, strides, per_axis("dilation", dilation, 1)
+    )
     return max_(windows, axis=(-2, -1))
 
 
@@ -372,24 +408,30 @@ def avg_pool2d(input: Any, kernel_size: Pair, stride: Pair | None = None, paddin
     tensor([[[[ 2.5,  4.5],
               [10.5, 12.5]]]])
     """
-    size, stride, padding = _window(kernel_size, stride, padding)
-    windows = unfold(_padded(input, padding, 0.0), size, stride)
+    size, strides, edge = pooling_window(kernel_size, stride, padding)
+    windows = unfold(_padded(input, edge, 0.0), size, strides)
     return np.mean(windows, axis=(-2, -1))
 
 
-def _window(kernel_size: Any, stride: Any, padding: Any) -> tuple[tuple[int, int], ...]:
-    """Size, stride and padding of pooling windows, as pairs."""
-    size = _pair("kernel_size", kernel_size, 1)
-    edge = _pair("padding", padding, 0)
+def pooling_window(
+    kernel_size: Any, stride: Any, padding: Any
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Size, stride and padding of pooling windows, as pairs; the stride is the size if None.
+
+    >>> pooling_window(3, None, 1)
+    ((3, 3), (3, 3), (1, 1))
+    """
+    size = per_axis("kernel_size", kernel_size, 1)
+    edge = per_axis("padding", padding, 0)
     if any(2 * p > k for p, k in zip(edge, size, strict=True)):
         raise ArgumentError(
             f"padding: is at most half the kernel, so that no window lies in it alone; received "
             f"{padding} for kernel_size={kernel_size}"
         )
-    return size, size if stride is None else _pair("stride", stride, 1), edge
+    return size, size if stride is None else per_axis("stride", stride, 1), edge
 
 
-def _padded(input: Any, padding: tuple[int, int], value: float) -> Any:
+def _padded(input: Any, padding: tuple[int, ...], value: float) -> Any:
     if padding == (0, 0):
         return input
     widths = [(0, 0)] * (np.ndim(input) - 2) + [(padding[0],) * 2, (padding[1],) * 2]
@@ -403,13 +445,15 @@ def _padded(input: Any, padding: tuple[int, int], value: float) -> Any:
 # --- look-up and noise
 
 
-def embedding(input: Any, weight: Any) -> Any:
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Any:
     """Rows of a table by their numbers; a row that is asked for twice gets both gradients.
 
     Parameters
     ----------
     input : array_like of int, any shape
     weight : Tensor or array of shape (V, D)
+    padding_idx : int, optional
+        A row that gets no gradient.
 
     Returns
     -------
@@ -419,6 +463,15 @@ def embedding(input: Any, weight: Any) -> Any:
     ------
     DtypeError, IndexingError
         Not integers; a number outside 0 … V − 1.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_stab as tg
+    >>> table = tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> tg.nn.functional.embedding([0, 0, 1], table, padding_idx=1).sum().backward()
+    >>> table.grad
+    array([[2., 2.],
+           [0., 0.]])
     """
     index = np.asarray(input)
     rows = np.shape(weight)[0]
@@ -429,7 +482,17 @@ def embedding(input: Any, weight: Any) -> Any:
             f"embedding: rows are numbered 0 to {rows - 1}; received {index.min()} to "
             f"{index.max()}. Count from 0, or make the table larger"
         )
-    return getitem(weight, index)
+    out = getitem(weight, index)
+    if padding_idx is None:
+        return out
+    check_integers("embedding", 0, padding_idx=padding_idx)
+    padding = np.expand_dims(index == padding_idx, -1)
+    return where(padding, _values(out), out)
+
+
+def _values(x: Any) -> Any:
+    """The numbers alone, without what they were computed from."""
+    return x._value if isinstance(x, Operand) else np.asarray(x)
 
 
 def dropout(
@@ -454,8 +517,7 @@ def dropout(
     ArgumentError
         p outside [0, 1].
     """
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: p is a probability, from 0 to 1; received {p}")
+    check_numbers("dropout", "a probability, from 0 to 1", lambda p: 0 <= p <= 1, p=p)
     if not training or p == 0:
         return input
     kept = np.random.default_rng(rng).random(np.shape(input)) >= p
@@ -471,10 +533,10 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def check_reduction(reduction: str) -> None:
+def check_reduction(reduction: str, known: Sequence[str] = tuple(_REDUCTIONS)) -> None:
     """Refuse an unknown way to reduce a loss, before anything is computed with it."""
-    if reduction not in _REDUCTIONS:
-        raise ArgumentError(f"reduction: is one of {', '.join(_REDUCTIONS)}; got {reduction!r}")
+    if reduction not in known:
+        raise ArgumentError(f"reduction: is one of {', '.join(known)}; got {reduction!r:.60}")
 
 
 def _reduce(losses: Any, reduction: str) -> Any:
@@ -482,16 +544,19 @@ def _reduce(losses: Any, reduction: str) -> Any:
     return _REDUCTIONS[reduction](losses)
 
 
-def _weighted(losses: Any, weight: Any) -> Any:
-    """Losses times weights that broadcast to their shape, and do not widen it."""
-    if weight is None:
-        return losses
-    if np.broadcast_shapes(np.shape(weight), np.shape(losses)) != np.shape(losses):
+def _weights(name: str, weight: Any, losses: Any) -> Any:
+    """Weights that broadcast to the shape of losses, in their dtype: they widen neither."""
+    weight = numbers(weight, losses.dtype)
+    try:
+        fits = np.broadcast_shapes(weight.shape, losses.shape) == losses.shape
+    except ValueError:
+        fits = False
+    if not fits:
         raise ShapeError(
-            f"weight: broadcasts to the shape of the input, {np.shape(losses)}; received "
-            f"{np.shape(weight)}. Does it belong to another batch?"
+            f"{name}: broadcasts to the shape of the input, {losses.shape}; received "
+            f"{weight.shape}. Does it belong to another batch?"
         )
-    return losses * weight
+    return weight
 
 
 def _same_shape(loss: str, input: Any, target: Any) -> tuple[Any, Any]:
@@ -551,8 +616,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     tensor([0.125, 2.5  ])
     """
     input, target = _same_shape("huber_loss", input, target)
-    if not delta > 0:
-        raise ArgumentError(f"huber_loss: delta is above 0; received {delta}")
+    check_numbers("huber_loss", "above 0", lambda d: d > 0, delta=delta)
     d = input - target
     near = clip(d, -delta, delta)
     return _reduce(near * (d - 0.5 * near), reduction)
@@ -560,6 +624,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Huber's loss divided by β: slope ±1 beyond β; with β = 0 the absolute error."""
+    check_numbers("smooth_l1_loss", "at least 0", lambda b: b >= 0, beta=beta)
     if beta == 0:
         return l1_loss(input, target, reduction)
     return huber_loss(input, target, reduction, beta) / beta
@@ -603,10 +668,9 @@ def cross_entropy(
     >>> tg.nn.functional.cross_entropy(tg.tensor([[0.0, 0.0]]), np.array([1]))
     tensor(0.69314718)
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ArgumentError(
-            f"cross_entropy: label_smoothing is from 0 to 1; received {label_smoothing}"
-        )
+    check_numbers(
+        "cross_entropy", "from 0 to 1", lambda e: 0 <= e <= 1, label_smoothing=label_smoothing
+    )
     check_reduction(reduction)
     target = target if isinstance(target, Operand) else np.asarray(target)
     if np.ndim(input) > 2:
@@ -663,7 +727,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
 ) -> Any:
-    """−input[n, target[n]], for log-probabilities of shape (N, C) or (C,).
+    """−input[n, target[n]], for log-probabilities of shape (C,), (N, C) or (N, C, d1, …).
 
     Parameters and errors are those of :func:`cross_entropy`; targets are classes.
 
@@ -674,12 +738,15 @@ def nll_loss(
     tensor(2.)
     """
     target = np.asarray(target)
-    classes = np.shape(input)[-1]
-    if target.shape != np.shape(input)[:-1] or np.ndim(input) > 2:
+    shape = np.shape(input)
+    if np.ndim(input) > 2:
+        input = moveaxis(input, 1, -1)
+    if not shape or target.shape != np.shape(input)[:-1]:
         raise ShapeError(
-            f"nll_loss: input is (N, C) or (C,), target holds a class for each row (input: "
-            f"{np.shape(input)}, target: {target.shape}). Move the classes to the last axis"
+            f"nll_loss: input is (C,) or (N, C, …), target holds its shape without C (input: "
+            f"{shape}, target: {target.shape}). Is axis 1 of the input that of the classes?"
         )
+    classes = np.shape(input)[-1]
     if target.dtype.kind not in "iu":
         raise DtypeError(f"nll_loss: classes are integers; received {target.dtype}")
     kept = target != ignore_index
@@ -730,7 +797,9 @@ def binary_cross_entropy(
     smallest = math.exp(-100)
     hit, miss = log(clip(input, smallest)), log(clip(1 - input, smallest))
     losses = -(target * hit + (1 - target) * miss)
-    return _reduce(_weighted(losses, weight), reduction)
+    if weight is not None:
+        losses = losses * _weights("weight", weight, losses)
+    return _reduce(losses, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -762,8 +831,11 @@ def binary_cross_entropy_with_logits(
     input, target = _same_shape("binary_cross_entropy_with_logits", input, target)
     losses = sigmoid_binary_cross_entropy(input, target)
     if pos_weight is not None:  # −(w − 1)·t·log σ(x) more
-        losses = losses + (pos_weight - 1) * (target * activations.softplus(-input))
-    return _reduce(_weighted(losses, weight), reduction)
+        more = _weights("pos_weight", pos_weight, losses) - 1
+        losses = losses + more * (target * activations.softplus(-input))
+    if weight is not None:
+        losses = losses * _weights("weight", weight, losses)
+    return _reduce(losses, reduction)
 
 
 def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
@@ -786,6 +858,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     >>> tg.nn.functional.kl_div(tg.tensor(np.log([[0.25, 0.75]])), p, reduction="batchmean")
     tensor(0.14384104)
     """
+    check_reduction(reduction, [*_REDUCTIONS, "batchmean"])
     input, target = _same_shape("kl_div", input, target)
     if log_target:
         losses = np.exp(target) * (target - input)
@@ -793,5 +866,5 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
         safe = where(target > 0, target, 1.0)
         losses = target * (log(safe) - input)
     if reduction == "batchmean":
-        return np.sum(losses) / np.shape(input)[0]
+        return np.sum(losses) / (len(input) if np.ndim(input) else 1)
     return _reduce(losses, reduction)

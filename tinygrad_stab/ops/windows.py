@@ -39,7 +39,7 @@ def _unfold_rule(g, out, x, size, stride=(1, 1), dilation=(1, 1)):
 
 
 def _fold_forward(x, shape, size, stride=(1, 1), dilation=(1, 1)):
-    out = np.zeros(shape, x.dtype)
+    out = np.zeros_like(x[..., 0, 0], shape=shape)
     for (i, j), place in _each_offset(shape, size, stride, dilation):
         out[place] += x[..., i, j]
     return out
