@@ -30,11 +30,15 @@ from .losses import (
 )
 from .module import Module
 from .normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .residual import Residual, ResidualBlock
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AvgPool2d",
     "BCELoss",
@@ -47,11 +51,13 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -60,6 +66,7 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "NLLLoss",
+    "RNNCell",
     "ReLU",
     "Residual",
     "ResidualBlock",
