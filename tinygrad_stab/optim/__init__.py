@@ -1,6 +1,59 @@
-"""Optimisers and gradient clipping, under PyTorch's names."""
+"""Optimisers, penalties and gradient clipping, under PyTorch's names."""
 
-from .clip import clip_grad_norm_
-from .optimizers import SGD, Optimizer
+from .base import Optimizer
+from .clip import (
+    Clipped,
+    adaptive_clip_grad_,
+    clip_grad_norm_,
+    clip_grad_norm_each_,
+    clip_grad_value_,
+)
+from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from .penalties import decay_groups, l1_penalty, l2_penalty
+from .schedules import (
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+    StepLR,
+    WarmupCosineLR,
+    WarmupLR,
+)
 
-__all__ = ["SGD", "Optimizer", "clip_grad_norm_"]
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "ChainedScheduler",
+    "Clipped",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "Optimizer",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
+    "WarmupCosineLR",
+    "WarmupLR",
+    "adaptive_clip_grad_",
+    "clip_grad_norm_",
+    "clip_grad_norm_each_",
+    "clip_grad_value_",
+    "decay_groups",
+    "l1_penalty",
+    "l2_penalty",
+]
