@@ -1,5 +1,8 @@
 """Output files: whole, or not at all."""
 
+import os
+import time
+
 import pytest
 
 from tinygrad_stab.experiments.output import write_json
@@ -29,6 +32,28 @@ def test_a_link_stays_one(tmp_path):
     assert link.is_symlink()
     assert real.read_text() == "new"
     assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    path = tmp_path / "run[1].npz"
+    stale, fresh = tmp_path / ".run[1].npz.abcd_123.draft", tmp_path / ".run[1].npz.efgh5678.draft"
+    others = [".run1.npz.abcd_123.draft", ".run[1].npz.draft", "run[1].npz.abcd_123.draft", ".run"]
+    others = [fresh, *(tmp_path / name for name in others)]
+    yesterday = time.time() - 86400
+    for file in (stale, *others):
+        file.write_text("half")
+        if file != fresh:  # which another process is writing now
+            os.utime(file, (yesterday, yesterday))
+    replace_file(path, lambda file: file.write(b"new"))
+    assert set(tmp_path.iterdir()) == {path, *others}
+
+
+def test_a_draft_that_cannot_be_removed_does_no_harm(tmp_path):
+    path, stuck = tmp_path / "out.txt", tmp_path / ".out.txt.abcd_123.draft"
+    stuck.mkdir()
+    os.utime(stuck, (0, 0))
+    replace_file(path, lambda file: file.write(b"new"))
+    assert path.read_text() == "new" and stuck.is_dir()
 
 
 def test_json_refuses_what_json_cannot_hold(tmp_path):

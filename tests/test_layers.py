@@ -15,7 +15,7 @@ LAYERS = [
     {"core"},
     {"ops"},
     {"nn", "optim", "inspection", "datasets"},
-    {"testing"},
+    {"testing", "training"},
     {"diagnostics"},
     {"experiments"},
     {"cli"},
@@ -26,7 +26,9 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.p
 OUTSIDE = {
     "datasets": {"numpy", "pooch"},
     "testing": {"numpy", "hypothesis"},
-    "experiments": {"numpy", "rich", "matplotlib"},
+    "training": {"numpy", "rich"},
+    "diagnostics": {"numpy", "matplotlib"},
+    "experiments": {"numpy", "rich", "matplotlib", "dask", "distributed"},
     "cli": {"numpy", "typer", "rich"},
 }
 

@@ -7,7 +7,7 @@
 array(6.)
 """
 
-from . import datasets, diagnostics, domain, errors, inspection, nn, optim, testing
+from . import datasets, diagnostics, domain, errors, inspection, nn, optim, testing, training
 from .core.backward import graph
 from .core.functional import grad, hessian, jacobian, jvp, value_and_grad, vjp
 from .core.mode import enable_grad, no_grad
@@ -172,6 +172,7 @@ from .ops.windows import (
     fold,
     unfold,
 )
+from .training.checkpoint import load, save
 
 __all__ = [
     "REGISTRY",
@@ -251,6 +252,7 @@ __all__ = [
     "less",
     "less_equal",
     "linear",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -291,6 +293,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "save",
     "scatter",
     "scatter_add",
     "selu",
@@ -326,6 +329,7 @@ __all__ = [
     "testing",
     "tile",
     "trace",
+    "training",
     "transpose",
     "tril",
     "triu",

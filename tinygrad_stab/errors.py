@@ -75,6 +75,10 @@ class DataError(StabError, ValueError):
     """A data file whose content is not what it must be."""
 
 
+class CheckpointError(StabError, ValueError):
+    """A checkpoint file that is not what it must be."""
+
+
 class DataNotFoundError(StabError, OSError):
     """A data file that is absent or cannot be read."""
 
