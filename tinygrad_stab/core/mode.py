@@ -11,7 +11,8 @@ Scope = tuple[Any, Any]
 
 class _Mode(threading.local):
     # False: no; True: yes; an observer: yes, and it is called with every result that is recorded.
-    # One with a method `observe` is told of each contribution of a backward pass too (`sweep`).
+    # One with a method `observe` is told of each contribution of a backward pass too (`sweep`), and
+    # one with a method `finish` when it has ended.
     recording: Any = True
     scope: Scope | None = None
     stack: Any = None  # (below, recording) for each block that this thread is in

@@ -293,6 +293,8 @@ class Tensor(Operand):
             for node, grad in grads.items():
                 add = node.op is None and node._grad is not None
                 node._grad = np.asarray(node._grad + grad) if add else grad
+        if observe is not None and hasattr(mode.recording, "finish"):
+            mode.recording.finish(self)
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
