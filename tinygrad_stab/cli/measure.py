@@ -1,14 +1,15 @@
 """Commands to measure: experiments, their tables, pictures and numbers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ..errors import ArgumentError
-from ..experiments import vanishing
-from ..experiments.output import check_output, write_json
+from ..experiments import network, training, vanishing
+from ..experiments.output import check_output, check_picture, write_json
+from ..files import replace_file
 from .app import app
 
 _DEFAULT = vanishing.Config()
@@ -19,10 +20,10 @@ def vanish(
     depth: Annotated[int, typer.Option(min=2, help="Number of weight layers.")] = _DEFAULT.depth,
     width: Annotated[int, typer.Option(min=1, help="Units a hidden layer.")] = _DEFAULT.width,
     activation: Annotated[
-        vanishing.Activation, typer.Option(help="Between the layers.")
+        network.Activation, typer.Option(help="Between the layers.")
     ] = _DEFAULT.activation,
     init: Annotated[
-        vanishing.Initialisation, typer.Option(help="How the weights are drawn.")
+        network.Initialisation, typer.Option(help="How the weights are drawn.")
     ] = _DEFAULT.init,
     residual: Annotated[
         bool, typer.Option("--residual", help="Add each hidden layer's input to its output.")
@@ -32,7 +33,7 @@ def vanish(
         int, typer.Option(min=1, help="Examples in the batch.")
     ] = _DEFAULT.batch_size,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and batch.")] = _DEFAULT.seed,
-    dtype: Annotated[vanishing.Dtype, typer.Option(help="Of all numbers.")] = _DEFAULT.dtype,
+    dtype: Annotated[network.Dtype, typer.Option(help="Of all numbers.")] = _DEFAULT.dtype,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the gradients by layer: .png, .svg.")
     ] = None,
@@ -47,10 +48,8 @@ def vanish(
     """
     from ..experiments import vanishing_view
 
-    check_output(plot, force)
+    check_picture(plot, force)
     check_output(json, force)
-    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"--plot: the file ends in .png, .svg or .pdf; received {plot}")
     result = vanishing.vanish(
         vanishing.Config(depth, width, activation, init, residual, data, batch_size, seed, dtype)
     )
@@ -65,3 +64,114 @@ def vanish(
         vanishing_view.plot(result, plot)
     if json is not None:
         write_json(json, result.to_dict())
+
+
+_RUN = training.Config()
+
+
+@app.command(rich_help_panel="Reproduce")
+def train(
+    data: Annotated[training.Data, typer.Option(help="What to learn.")] = _RUN.data,
+    model: Annotated[
+        training.Model, typer.Option(help="resmlp is a residual net, its branches scaled by 1/√L.")
+    ] = _RUN.model,
+    hidden: Annotated[
+        str, typer.Option(metavar="SIZES", help="Units of the hidden layers, such as '300,100'.")
+    ] = "",
+    activation: Annotated[
+        network.Activation, typer.Option(help="Between linear layers.")
+    ] = _RUN.activation,
+    init: Annotated[
+        network.Initialisation, typer.Option(help="How linear layers are drawn.")
+    ] = _RUN.init,
+    norm: Annotated[
+        network.Normalisation, typer.Option(help="Before each activation.")
+    ] = _RUN.norm,
+    optimizer: Annotated[
+        training.OptimizerName, typer.Option(help="What moves the weights.")
+    ] = _RUN.optimizer,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate. Default: the optimiser's own.")
+    ] = None,
+    weight_decay: Annotated[float, typer.Option(help="The optimiser's.")] = _RUN.weight_decay,
+    l1: Annotated[float, typer.Option(help="λ of λ·Σ|w| in the loss.")] = _RUN.l1,
+    l2: Annotated[float, typer.Option(help="λ of ½λ·Σw² in the loss.")] = _RUN.l2,
+    clip_norm: Annotated[float | None, typer.Option(help="Largest norm of the gradient.")] = None,
+    clip_value: Annotated[float | None, typer.Option(help="Largest entry of the gradient.")] = None,
+    schedule: Annotated[
+        training.Schedule, typer.Option(help="Of the learning rate, over the whole run.")
+    ] = _RUN.schedule,
+    epochs: Annotated[int, typer.Option(min=0, help="Times through the data.")] = _RUN.epochs,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples in a batch.")] = _RUN.batch_size,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Train on the first so many only.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = _RUN.seed,
+    dtype: Annotated[network.Dtype, typer.Option(help="Of all numbers.")] = _RUN.dtype,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save everything here after each epoch.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from --checkpoint, if it is there.")
+    ] = False,
+    flow: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Append each layer's gradients, a line of JSON a record."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the gradient flow: .png, .svg.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """Train a network, and see how the gradients of its layers fare.
+
+    Prints each epoch's loss and test accuracy, then the gradients of the last recorded step by
+    layer. A run that is resumed from a checkpoint ends as if it had never stopped.
+    """
+    if resume and checkpoint is None:
+        raise ArgumentError("--resume: goes on from a file; name it with --checkpoint FILE")
+    if not resume:
+        check_output(checkpoint, force)
+        check_output(flow, force)
+        if flow is not None:
+            flow.unlink(missing_ok=True)
+    check_output(json, force)
+    check_picture(plot, force)
+    config = training.Config(
+        data, model, _sizes(hidden), activation, init, norm, optimizer, lr, weight_decay, l1, l2,
+        clip_norm, clip_value, schedule, epochs, batch_size, seed, examples, dtype,
+    )  # fmt: skip
+    console = Console()
+
+    def report(record: dict[str, Any]) -> None:
+        norm = f"  ‖g‖ {record['grad_norm']:.3g}" if "grad_norm" in record else ""
+        console.print(
+            f"epoch {record['epoch']:3}  loss {record['loss']:.4f}  lr {record['lr']:.2g}{norm}  "
+            f"accuracy {record['accuracy']:.2%}  {record['seconds']:.1f} s",
+            highlight=False,
+        )
+
+    result = training.train(
+        config, checkpoint=checkpoint, resume=resume, flow_path=flow, callback=report, progress=True
+    )
+    if result.flow.records:
+        console.print(f"\n{result.flow}", highlight=False, markup=False, soft_wrap=True)
+    if plot is not None:
+        replace_file(plot, lambda file: result.flow.plot().savefig(file, format=plot.suffix[1:]))
+    if json is not None:
+        write_json(json, result.to_dict())
+
+
+def _sizes(text: str) -> tuple[int, ...] | None:
+    """The numbers of a list such as '300,100'; None for an empty one."""
+    if not text:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ArgumentError(
+            f"--hidden: whole numbers with commas between; received {text!r}. Such as '300,100'"
+        ) from error

@@ -20,6 +20,13 @@ def check_output(path: Path | None, force: bool) -> None:
         raise ArgumentError(f"{path}: exists and is not overwritten; pass --force to do so")
 
 
+def check_picture(path: Path | None, force: bool) -> None:
+    """The same of a picture, whose suffix says what kind it is."""
+    if path is not None and path.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"--plot: the file ends in .png, .svg or .pdf; received {path}")
+    check_output(path, force)
+
+
 def write_json(path: Path, numbers: dict[str, Any]) -> None:
     """A result's numbers as JSON; what is not finite must have become None before."""
     text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"

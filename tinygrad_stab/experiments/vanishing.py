@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,30 +9,13 @@ import numpy as np
 from .. import datasets
 from ..arrays import rms
 from ..core.tensor import Tensor
-from ..diagnostics.theory import LayerStatistics, predict_factors
+from ..diagnostics import LayerStatistics, predict_factors
 from ..errors import ArgumentError
 from ..inspection.names import intermediates
-from ..nn import CrossEntropyLoss, Linear, Module, ReLU, Sigmoid, Tanh, init
+from ..nn import CrossEntropyLoss, Linear
+from .network import ACTIVATIONS, Activation, Dtype, Initialisation, Stack
 
-Activation = Literal["sigmoid", "tanh", "relu"]
 Data = Literal["digits", "mnist", "spirals"]
-Dtype = Literal["float64", "float32"]
-Initialisation = Literal[
-    "xavier", "xavier-normal", "he", "he-uniform", "lecun", "lecun-uniform", "orthogonal",
-    "normal", "pytorch",
-]  # fmt: skip
-
-_ACTIVATIONS = {"sigmoid": Sigmoid, "tanh": Tanh, "relu": ReLU}
-_INITIALISERS: dict[str, Any] = {
-    "xavier": init.xavier_uniform_,
-    "xavier-normal": init.xavier_normal_,
-    "he": init.kaiming_normal_,
-    "he-uniform": init.kaiming_uniform_,
-    "lecun": init.lecun_normal_,
-    "lecun-uniform": init.lecun_uniform_,
-    "orthogonal": init.orthogonal_,
-    "normal": init.normal_,
-}
 
 # A layer counts as not learning if a step of gradient descent with lr = 1 would change its
 # weights by less than this share of their size: with a usual lr, thousands of steps do nothing.
@@ -205,43 +187,6 @@ class Result:
         }
 
 
-class Block(Module):
-    """A linear map and its activation (None for the last), with or without a skip."""
-
-    def __init__(self, linear: Linear, activation: Module | None, skip: bool) -> None:
-        self.linear = linear
-        self.activation = activation
-        self.skip = skip
-
-    def forward(self, x: Any) -> Tensor:
-        """Of shape (batch, in) to (batch, out)."""
-        z = self.linear(x)
-        h = z if self.activation is None else self.activation(z)
-        return x + h if self.skip else h
-
-
-class Stack(Module):
-    """The network of a `Config`, for a number of inputs and of classes."""
-
-    def __init__(self, config: Config, inputs: int, classes: int, rng: np.random.Generator) -> None:
-        sizes = [inputs] + [config.width] * (config.depth - 1) + [classes]
-        self.layers = []
-        for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            linear = Linear(fan_in, fan_out, rng=rng, dtype=config.dtype)
-            if config.init != "pytorch":
-                _INITIALISERS[config.init](linear.weight, rng=rng)
-                init.zeros_(linear.bias)  # type: ignore[arg-type]  # made with a bias above
-            last = i == config.depth - 1
-            activation = None if last else _ACTIVATIONS[config.activation]()
-            self.layers.append(Block(linear, activation, config.residual and i > 0 and not last))
-
-    def forward(self, x: Any) -> Any:
-        """Logits of shape (batch, classes)."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
 def vanish(config: Config = Config()) -> Result:
     """Measure the gradient of every layer of a deep stack at initialisation.
 
@@ -276,7 +221,16 @@ def vanish(config: Config = Config()) -> Result:
         )
     batch = rng.choice(len(data.labels), config.batch_size, replace=False)
     x, target = data.features(config.dtype)[batch], data.labels[batch]
-    model = Stack(config, x.shape[1], int(data.labels.max()) + 1, rng)
+    model = Stack(
+        x.shape[1],
+        [config.width] * (config.depth - 1),
+        int(data.labels.max()) + 1,
+        rng,
+        activation=config.activation,
+        init=config.init,
+        residual=config.residual,
+        dtype=config.dtype,
+    )
 
     with np.errstate(all="ignore"):  # overflow is what some configurations are there to show
         loss = CrossEntropyLoss()(model(x), target)
@@ -285,7 +239,7 @@ def vanish(config: Config = Config()) -> Result:
         deltas = [rms(named[f"layers.{i}.linear"].grad) for i in range(config.depth)]
         predicted: list[float | None] = [
             *predict_factors(
-                _ACTIVATIONS[config.activation](),
+                ACTIVATIONS[config.activation](),
                 [_statistics(block.linear) for block in model.layers],
                 rms(x) ** 2,
                 config.residual,
@@ -297,7 +251,7 @@ def vanish(config: Config = Config()) -> Result:
                 name=f"layers.{i}.linear",
                 delta_rms=deltas[i],
                 weight_grad_rms=rms(block.linear.weight.grad),
-                activation_rms=rms(_output(named, i, block, config.activation)),
+                activation_rms=rms(_output(named, i)),
                 factor=_ratio(deltas, i),
                 predicted_factor=predicted[i],
                 weight_rms=rms(block.linear.weight.data),
@@ -315,13 +269,9 @@ def _load(name: Data, rng: np.random.Generator) -> datasets.Dataset:
     return datasets.mnist()[0]
 
 
-def _output(named: dict[str, Tensor], i: int, block: Block, activation: str) -> np.ndarray:
-    """What a block hands on: the sum with its input, its activation, or its linear map."""
-    if block.skip:
-        return named[f"layers.{i}.add"].data
-    if block.activation is None:
-        return named[f"layers.{i}.linear"].data
-    return named[f"layers.{i}.activation.{activation}"].data
+def _output(named: dict[str, Tensor], i: int) -> np.ndarray:
+    """What a layer hands on: the last thing that was made in it."""
+    return [t for name, t in named.items() if name.startswith(f"layers.{i}.")][-1].data
 
 
 def _statistics(linear: Linear) -> LayerStatistics:
