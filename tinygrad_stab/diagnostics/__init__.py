@@ -1,6 +1,39 @@
 """Measure what happens to gradients on their way through a network, and predict it."""
 
 from ..arrays import rms
-from .theory import LayerStatistics, mean_field, predict_factors
+from .finite_width import gradient_band, gradient_spread, spread_rate
+from .flow import GradientFlow, read_flow, watch
+from .infinite_width import (
+    correlation_map,
+    critical_point,
+    mean_field,
+    phase_diagram,
+    variance_map,
+)
+from .stacks import (
+    LayerStatistics,
+    batch_norm_chi,
+    predict_factors,
+    recurrent_bound,
+    residual_growth,
+)
 
-__all__ = ["LayerStatistics", "mean_field", "predict_factors", "rms"]
+__all__ = [
+    "GradientFlow",
+    "LayerStatistics",
+    "batch_norm_chi",
+    "correlation_map",
+    "critical_point",
+    "gradient_band",
+    "gradient_spread",
+    "mean_field",
+    "phase_diagram",
+    "predict_factors",
+    "read_flow",
+    "recurrent_bound",
+    "residual_growth",
+    "rms",
+    "spread_rate",
+    "variance_map",
+    "watch",
+]

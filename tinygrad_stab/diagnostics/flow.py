@@ -29,7 +29,7 @@ from .measure import (
 
 if TYPE_CHECKING:
     from ..nn.module import Module
-    from ..optim.optimizers import Optimizer
+    from ..optim.base import Optimizer
 
 
 class GradientFlow:
@@ -65,6 +65,9 @@ class GradientFlow:
     latest : dict of str to ndarray
         Up to 2048 elements of each δ (under ``δ`` and its name) and each activation's output, of
         the last record, for histograms.
+    units : dict of str to int
+        How many units (of images: channels) each layer and each activation of the last record
+        has, in the order of the forward pass.
 
     Examples
     --------
@@ -112,6 +115,7 @@ class GradientFlow:
         self.log = log
         self.records: deque[Record] = deque(maxlen=capacity)
         self.latest: dict[str, ndarray] = {}
+        self.units: dict[str, int] = {}
         self.step = 0
         self._held, self._standing = _layers_of(model)
         self._paths: Names = {}  # what modules call one another, found once
@@ -228,7 +232,7 @@ class GradientFlow:
                 outputs.setdefault(id(node), (node.path_among(self._paths), node, None))
         groups: dict[str, list[Any]] = {}  # of a layer: δ, then its weights' gradients
         activations: dict[str, ActivationFlow] = {}
-        self.latest = {}
+        self.latest, self.units = {}, {}
         with np.errstate(all="ignore"):
             for path, node, g in reversed(outputs.values()):
                 if g is None:
@@ -240,6 +244,8 @@ class GradientFlow:
                     weights = self._held[path]
                     groups[name] = [[g], [w.grad for w in weights], [w._value for w in weights]]
                     self.latest[f"δ {name}"] = sample(g)
+                shape = node.shape or (1,)
+                self.units[name] = shape[1] if len(shape) == 4 else shape[-1]
             sizes = iter(sizes_of([arrays for group in groups.values() for arrays in group[:2]]))
             layers = {
                 name: LayerFlow(next(sizes), next(sizes), rms_of(weights))
@@ -248,6 +254,11 @@ class GradientFlow:
         return layers, activations
 
     # What was recorded.
+
+    @property
+    def watched(self) -> list[str]:
+        """Paths of all layers of the model, also of those that no pass has gone through."""
+        return list(self._held)
 
     @property
     def layers(self) -> list[str]:

@@ -8,7 +8,7 @@ chapter 5 are one unseeded draw each; here they are many.
 import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -160,13 +160,11 @@ def accuracy_by_depth(
     x = train.inputs.reshape(len(train.inputs), -1) / 256
     targets = np.eye(10)[train.labels[:examples]]
     loader = DataLoader(x[:examples], targets, batch_size=10, shuffle=True, rng=order)
-    optimizer = SGD(
-        [
-            {"params": [layer.weight for layer in model[::2]], "weight_decay": 5 / examples},
-            {"params": [layer.bias for layer in model[::2]]},
-        ],
-        lr=0.1,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [layer.weight for layer in model[::2]], "weight_decay": 5 / examples},
+        {"params": [layer.bias for layer in model[::2]]},
+    ]
+    optimizer = SGD(groups, lr=0.1)
     loss = BCEWithLogitsLoss(reduction="sum")
     for _ in range(epochs):
         for inputs, target in loader:

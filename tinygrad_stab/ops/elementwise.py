@@ -569,6 +569,13 @@ def _clip_rule(g, out, x, a_min=None, a_max=None, min=None, max=None):
     return g if high is None else np.where(x <= high, g, 0)
 
 
+def _clip_kinks(x, a_min=None, a_max=None, min=None, max=None):
+    """Zero where x is at a bound; without bounds as if the lower one were 0."""
+    low, high = _clip_bounds(a_min, a_max, min, max)
+    gap = 1.0 if low is None and high is not None else x - (0.0 if low is None else low)
+    return gap if high is None else gap * np.where(np.isfinite(high), x - high, 1.0)
+
+
 clip = primitive(
     "clip",
     _clip_forward,
@@ -582,7 +589,7 @@ clip = primitive(
     """,
     kinks=[
         Kink(
-            lambda x, a_min=0.0, a_max=np.inf: (x - a_min) * (1 - x / a_max),
+            _clip_kinks,
             "the gradient passes on the closed interval, bounds included",
             (0.0,),
             (1.0,),
@@ -593,6 +600,7 @@ clip = primitive(
         case((3, 4), a_min=0.5),
         case((2, 3), a_min=np.array([-1, 0, 1], np.float32), a_max=2.0),
         case((), a_min=0.0, a_max=1.0),
+        case((4,), max=0.5),
         case((0,), a_min=0.0),
     ),
     analytic=False,
