@@ -9,7 +9,7 @@ Everything else iterates over the registry: operators, tests, documentation.
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -189,7 +189,7 @@ class Primitive:
         """What it calls one of its arguments."""
         return f"array {index}" if self.variadic else self.arg_names[index]
 
-    @property
+    @cached_property
     def elementwise(self) -> bool:
         """Whether each element of the result comes from one element of each argument."""
         return self.arity > 0 and self.cases == elementwise_cases(self.arity)

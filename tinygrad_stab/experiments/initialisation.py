@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..arrays import rms
+from ..checks import check_integers, check_numbers
 from ..errors import ArgumentError
 from ..inspection.names import intermediates
 from ..nn import CrossEntropyLoss, init
-from ..nn.checks import check_integers, check_numbers
 from ..optim import SGD
 from ..training import accuracy
 from .network import Stack
@@ -204,6 +204,7 @@ def learn(
     published="ratio 1/3 in the top layers; weight gradients equal",
     tolerance="top ratio 0.333 ± 0.02; weight gradients within 10 % where δ varies 5-fold or more; "
     "every ratio larger with normalised initialisation",
+    mnist=True,
 )
 def _normalised(quick: bool) -> Measured:
     seeds = range(1 if quick else 3)
@@ -236,6 +237,7 @@ def _normalised(quick: bool) -> Measured:
     published="22 layers: both learn; 30 (convolutional): Xavier stalls",
     tolerance="at depth 50: He above 80 %, Xavier below 15 %",
     quick=False,
+    mnist=True,
 )
 def _he(quick: bool) -> Measured:
     found = {

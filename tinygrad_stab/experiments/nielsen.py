@@ -181,6 +181,7 @@ def accuracy_by_depth(
     source="Nielsen 2015, ch. 3, overfitting.py",
     published="5887 6505 6970 7271 7433 7198 7710 7747 7850 7899 7853 7848; training 690 … 865",
     tolerance="exact",
+    mnist=True,
 )
 def _overfitting(quick: bool) -> Measured:
     epochs = list(overfitting(*mnist(), epochs=6 if quick else 12))
@@ -197,6 +198,7 @@ def _overfitting(quick: bool) -> Measured:
     published="8227; 8223; 8710",
     tolerance="exact",
     quick=False,
+    mnist=True,
 )
 def _long(quick: bool) -> Measured:
     data = mnist()
@@ -217,6 +219,7 @@ def _long(quick: bool) -> Measured:
     source="Nielsen 2015, ch. 5",
     published=" | ".join(" ".join(f"{x:g}" for x in values) for values in SPEEDS.values()),
     tolerance="each within the 5–95 % range over seeds",
+    mnist=True,
 )
 def _speeds(quick: bool) -> Measured:
     train = mnist()[0]
@@ -238,6 +241,7 @@ def _speeds(quick: bool) -> Measured:
     source="Nielsen 2015, ch. 5; Schoenholz 2017",
     published="4.07–5.74; theory 1/√χ = 4.88",
     tolerance="theory within the book's range; medians of layers 1–3 of 4 within 15 % of theory",
+    mnist=True,
 )
 def _decay(quick: bool) -> Measured:
     train = mnist()[0]
@@ -261,6 +265,7 @@ def _decay(quick: bool) -> Measured:
     published=" ".join(f"{x:.2%}" for x in BY_DEPTH),
     tolerance="± 0.5 %",
     quick=False,
+    mnist=True,
 )
 def _by_depth(quick: bool) -> Measured:
     train = mnist()[0]

@@ -1,7 +1,6 @@
 """Published results: what a source says, and the function that measures it again."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,6 +44,8 @@ class Row:
         decides.
     quick : bool
         Whether it can be decided in seconds, and so is part of the quick set.
+    mnist : bool
+        Whether it needs MNIST.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Row:
     tolerance: str
     measure: Callable[[bool], Measured]
     quick: bool
+    mnist: bool
 
 
 class Outcome(NamedTuple):
@@ -93,23 +95,17 @@ def row(
     published: str,
     tolerance: str,
     quick: bool = True,
+    mnist: bool = False,
 ) -> Callable[[Callable[[bool], Measured]], Callable[[bool], Measured]]:
     """Enter the function below into the table, under a name of its own."""
 
     def enter(measure: Callable[[bool], Measured]) -> Callable[[bool], Measured]:
         if name in ROWS:
             raise ArgumentError(f"row: each name once; {name!r} is taken. Choose another")
-        ROWS[name] = Row(name, section, claim, source, published, tolerance, measure, quick)
+        ROWS[name] = Row(name, section, claim, source, published, tolerance, measure, quick, mnist)
         return measure
 
     return enter
-
-
-def run(row: Row, quick: bool) -> Outcome:
-    """Measure a row, and take the time."""
-    start = time.perf_counter()
-    measured = row.measure(quick)
-    return Outcome(row, measured, time.perf_counter() - start)
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
