@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from ..errors import ArgumentError
-from ..experiments import network, training, vanishing
+from ..experiments import exploding, exploding_view, network, training, vanishing
 from ..experiments.output import check_output, check_picture, write_json
 from ..files import replace_file
 from .app import app
@@ -62,6 +62,61 @@ def vanish(
     )
     if plot is not None:
         vanishing_view.plot(result, plot)
+    if json is not None:
+        write_json(json, result.to_dict())
+
+
+_RECURRENT = exploding.Config()
+
+
+@app.command(rich_help_panel="Reproduce")
+def explode(
+    activation: Annotated[
+        exploding.Activation, typer.Option(help="Of the recurrent layer.")
+    ] = _RECURRENT.activation,
+    spectral_radius: Annotated[
+        float, typer.Option(help="Largest |eigenvalue| of the recurrent weights.")
+    ] = _RECURRENT.spectral_radius,
+    length: Annotated[int, typer.Option(min=2, help="Steps of time.")] = _RECURRENT.length,
+    hidden_size: Annotated[
+        int, typer.Option(min=1, help="Recurrent units.")
+    ] = _RECURRENT.hidden_size,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Sequences in a batch.")
+    ] = _RECURRENT.batch_size,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and sequences.")] = _RECURRENT.seed,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Train for so long, with and without clipping; 0: do not.")
+    ] = _RECURRENT.steps,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = _RECURRENT.lr,
+    clip_norm: Annotated[
+        float, typer.Option(help="Largest norm of the gradient, when clipped.")
+    ] = _RECURRENT.clip_norm,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw gradients and losses: .png, .svg.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the numbers.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """Follow the gradient of a recurrent net back through time; train it with and without clipping.
+
+    The bound is Pascanu's: the largest singular value of the recurrent weights times the largest
+    slope of the activation. Below 1 the gradient must vanish; above, it may explode.
+    """
+    check_picture(plot, force)
+    check_output(json, force)
+    result = exploding.explode(
+        exploding.Config(
+            hidden_size, length, activation, spectral_radius, batch_size, seed, steps, lr, clip_norm
+        )
+    )
+    console = Console()
+    console.print(exploding_view.table(result))
+    if result.plain is not None:
+        console.print(exploding_view.training_table(result))
+    console.print(f"\n{result.verdict}", highlight=False, soft_wrap=True)
+    if plot is not None:
+        exploding_view.plot(result, plot)
     if json is not None:
         write_json(json, result.to_dict())
 

@@ -5,8 +5,14 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+)
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
@@ -51,6 +57,34 @@ def processes(workers: int | None = None) -> Executor:
     ):
         raise ArgumentError(f"processes: workers is a whole number ≥ 1; received {workers!r}")
     return _Processes(workers)
+
+
+def each(
+    function: Callable[..., Any], names: Sequence[str], workers: int, *arguments: Any
+) -> Iterator[tuple[str, Any]]:
+    """``function(name, *arguments)`` for every name, in so many processes, as they are done.
+
+    Parameters
+    ----------
+    function : callable
+        At the top level of a module, if there is more than one worker.
+    names : sequence of str
+        Those that take longest come first, or a worker would be left with one at the end.
+    workers : int
+        1: in this process, one after the other.
+
+    Yields
+    ------
+    name, result
+    """
+    if workers == 1:
+        for name in names:
+            yield name, function(name, *arguments)
+        return
+    with processes(workers) as executor:
+        waiting = {executor.submit(function, name, *arguments): name for name in names}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
 
 
 class _Processes(Executor):

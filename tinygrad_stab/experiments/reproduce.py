@@ -2,11 +2,20 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import as_completed
 
 from ..errors import ArgumentError
-from . import initialisation, nielsen, normalisation, propagation, residual, training  # noqa: F401
-from .parallel import processes
+from . import (  # noqa: F401  # each enters its rows
+    clipping,
+    exploding,
+    initialisation,
+    nielsen,
+    normalisation,
+    propagation,
+    residual,
+    temporal_order,
+    training,
+)
+from .parallel import each
 from .published import ROWS, Measured, Outcome
 
 
@@ -31,15 +40,9 @@ def chosen(name: str, quick: bool) -> list[str]:
 
 def reproduce(names: list[str], quick: bool, workers: int) -> Iterator[Outcome]:
     """Measure rows, in so many processes, and hand out each as it is done."""
-    if workers == 1:
-        yield from (Outcome(ROWS[name], *measure(name, quick)) for name in names)
-        return
-    with processes(workers) as executor:
-        # Those that take longest come first, or a worker would be left with one at the end.
-        order = sorted(names, key=lambda name: ROWS[name].quick)
-        waiting = {executor.submit(measure, name, quick): name for name in order}
-        for future in as_completed(waiting):
-            yield Outcome(ROWS[waiting[future]], *future.result())
+    order = sorted(names, key=lambda name: ROWS[name].quick)  # the long ones first
+    for name, found in each(measure, order, workers, quick):
+        yield Outcome(ROWS[name], *found)
 
 
 def measure(name: str, quick: bool) -> tuple[Measured, float]:
