@@ -72,7 +72,7 @@ class Config:
     """
 
     hidden_size: int = 50
-    length: int = 50
+    length: int = 20
     activation: Activation = "tanh"
     spectral_radius: float = 1.2
     batch_size: int = 20
