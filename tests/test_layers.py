@@ -11,7 +11,7 @@ ROOT = Path(tinygrad_stab.__file__).parent
 # Lowest first; a package imports from packages below it, or from itself.
 LAYERS = [
     {"errors"},
-    {"arrays", "domain", "files"},
+    {"arrays", "checks", "domain", "files"},
     {"core"},
     {"ops"},
     {"nn", "optim", "inspection", "datasets"},

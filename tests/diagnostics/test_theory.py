@@ -482,7 +482,7 @@ class TestFiniteWidth:
     def test_refusals(self):
         with pytest.raises(ArgumentError, match="width is an integer of at least 1"):
             gradient_spread([100, 0])
-        with pytest.raises(ArgumentError, match="rate is at least 0"):
+        with pytest.raises(ArgumentError, match="rate is finite, at least 0"):
             gradient_spread([100], rate=-1.0)
         with pytest.raises(ArgumentError, match="level is between 0 and 1"):
             gradient_band([100], level=1.0)
@@ -578,9 +578,9 @@ class TestResidualGrowth:
     def test_refusals(self):
         with pytest.raises(ArgumentError, match="blocks is an integer"):
             residual_growth(-1)
-        with pytest.raises(ArgumentError, match="branch_chi is at least 0"):
+        with pytest.raises(ArgumentError, match="branch_chi is finite, at least 0"):
             residual_growth(1, branch_chi=-1.0)
-        with pytest.raises(ArgumentError, match="branch_variance is at least 0"):
+        with pytest.raises(ArgumentError, match="branch_variance is finite, at least 0"):
             residual_growth(1, normalised=True, branch_variance=-1.0)
         with pytest.raises(ArgumentError, match="scale is a finite number"):
             residual_growth(1, scale=math.nan)
@@ -647,5 +647,5 @@ class TestRecurrentBound:
             recurrent_bound([[math.nan]], 1)
         with pytest.raises(ArgumentError, match="steps is an integer"):
             recurrent_bound([[1.0]], -1)
-        with pytest.raises(ArgumentError, match="slope is at least 0"):
+        with pytest.raises(ArgumentError, match="slope is finite, at least 0"):
             recurrent_bound([[1.0]], 1, math.nan)

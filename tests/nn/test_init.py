@@ -85,5 +85,30 @@ def test_gains():
     assert init.calculate_gain("leaky_relu") == pytest.approx(np.sqrt(2 / 1.0001))
     with pytest.raises(ArgumentError, match=r"knows linear.*received 'swish'"):
         init.calculate_gain("swish")
+    for absurd in (["relu"], None):
+        with pytest.raises(ArgumentError, match="calculate_gain: knows"):
+            init.calculate_gain(absurd)
+    for absurd in ("a", np.nan):
+        with pytest.raises(ArgumentError, match="calculate_gain: param is finite"):
+            init.calculate_gain("leaky_relu", absurd)
     with pytest.raises(ArgumentError, match="mode is 'fan_in' or 'fan_out'"):
         init.kaiming_normal_(empty(), mode="both")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda w: init.normal_(w, std=-1.0),
+        lambda w: init.normal_(w, "a"),
+        lambda w: init.uniform_(w, 1.0, 0.0),
+        lambda w: init.uniform_(w, -np.inf, np.inf),
+        lambda w: init.xavier_normal_(w, gain=-1.0),
+        lambda w: init.xavier_uniform_(w, gain=np.nan),
+        lambda w: init.orthogonal_(w, gain="a"),
+    ],
+)
+def test_absurd_sizes_are_refused_and_change_nothing(draw):
+    w = empty()
+    with pytest.raises(ArgumentError, match="finite"):
+        draw(w)
+    assert (w.data == 0).all()

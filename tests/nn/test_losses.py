@@ -52,7 +52,9 @@ def test_gradients_are_right(loss, rng):
 @pytest.mark.parametrize("loss", [*ELEMENTWISE, *CLASSES])
 @pytest.mark.parametrize("reduction", ["average", None, 1, []])
 def test_an_unknown_reduction_is_refused_when_the_loss_is_made(loss, reduction):
-    with pytest.raises(ArgumentError, match=r"reduction: is one of mean, .*sum, none; got"):
+    with pytest.raises(
+        ArgumentError, match=r"reduction is 'mean' or .*'none'; received reduction="
+    ):
         loss(reduction=reduction)
 
 

@@ -226,5 +226,21 @@ class TestLosses:
         np.testing.assert_array_equal(x.grad, [1, 0])
 
     def test_unknown_reduction(self):
-        with pytest.raises(ArgumentError, match="reduction: is one of mean, sum, none"):
+        with pytest.raises(ArgumentError, match="reduction is 'mean' or 'sum' or 'none'"):
             nn.MSELoss(reduction="average")
+
+
+def test_a_buffer_that_cannot_be_written_is_found_before_anything_is_loaded():
+    layer, other = tg.nn.BatchNorm1d(2), tg.nn.BatchNorm1d(2)
+    layer.running_var = np.ones(2)
+    layer.running_var.flags.writeable = False
+    other.weight.data = np.full(2, 7.0)
+    with pytest.raises(StateDictError, match="running_var is read-only"):
+        layer.load_state_dict(other.state_dict())
+    assert (layer.weight.data == 1).all()
+
+
+@pytest.mark.parametrize("state", [None, 3, [np.ones(2)]], ids=str)
+def test_a_state_is_a_mapping(state):
+    with pytest.raises(StateDictError, match="a state is a mapping"):
+        tg.nn.Linear(2, 1, rng=0).load_state_dict(state, strict=False)

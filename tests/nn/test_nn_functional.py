@@ -240,3 +240,16 @@ class TestLosses:
     def test_shapes_must_be_the_same(self, loss):
         with pytest.raises(ShapeError, match="without broadcasting"):
             loss(tg.tensor(np.ones((2, 1))), np.ones(2))
+
+    def test_lists_and_integers_count_as_floats(self):
+        for options in ({}, {"weight": [1.0, 1.0]}, {"label_smoothing": 0.0}, {"ignore_index": 1}):
+            np.testing.assert_allclose(F.cross_entropy([[0, 0]], [0], **options), np.log(2))
+        np.testing.assert_allclose(F.cross_entropy([[0, 0]], [[0.5, 0.5]]), np.log(2))
+        np.testing.assert_allclose(F.nll_loss([[-1, -2]], [1]), 2)
+
+    @pytest.mark.parametrize("target", ["a", None, [[1], [1, 2]]], ids=str)
+    def test_targets_that_are_no_numbers_are_refused(self, target):
+        with pytest.raises((DtypeError, ShapeError), match="an array needs"):
+            F.mse_loss(tg.tensor([1.0]), target)
+        with pytest.raises((DtypeError, ShapeError), match="an array needs"):
+            F.cross_entropy(tg.tensor([[1.0, 2.0]]), target)

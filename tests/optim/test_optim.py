@@ -437,3 +437,15 @@ class TestStateDict:
     def test_of_adam_is_none_of_adamw(self):
         with pytest.raises(StateDictError, match="decoupled_weight_decay is True"):
             AdamW([parameter([1.0, 1.0])]).load_state_dict(FROM_TORCH)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.7, 0.99])
+def test_centred_rmsprop_survives_gradients_that_do_not_change(alpha):
+    # Then v − m² tends to 0, and by rounding to less, of which there is no root.
+    gradients = np.random.default_rng(0).normal(size=100)
+    p = tg.tensor(np.zeros(100), requires_grad=True)
+    optimizer = RMSprop([p], alpha=alpha, centered=True)
+    for _ in range(200):
+        p.grad = gradients
+        optimizer.step()
+    assert np.isfinite(p.data).all()

@@ -62,9 +62,9 @@ class TestEveryPenalty:
 
     @pytest.mark.parametrize("bad", [-1, math.nan, math.inf, True, "1", None, [1.0]])
     def test_values_out_of_range(self, penalty, bad):
-        with pytest.raises(ArgumentError, match="coefficient is a number"):
+        with pytest.raises(ArgumentError, match="coefficient is finite, at least 0"):
             penalty([leaf(1.0)], bad)
-        with pytest.raises(ArgumentError, match="weight_decay is a number"):
+        with pytest.raises(ArgumentError, match="weight_decay is finite, at least 0"):
             decay_groups([leaf(1.0)], bad)
 
     def test_what_is_no_parameter(self, penalty):

@@ -606,7 +606,7 @@ def test_one_cycle_needs_a_length_and_a_momentum():
         (lambda o: [StepLR(o, 1)] * 2, [], r"one milestone fewer.*milestones=0, schedulers=2"),
         (lambda o: [StepLR(o, 1)] * 2, [1, 2], "one milestone fewer"),
         (lambda o: [StepLR(o, 1)] * 3, [5, 2], "ascending"),
-        (lambda o: [StepLR(o, 1)] * 2, [2.5], "whole numbers"),
+        (lambda o: [StepLR(o, 1)] * 2, [2.5], "integers"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(parts, milestones, complaint):

@@ -100,6 +100,8 @@ def test_a_state_is_a_copy():
         {"epoch": 1},
         {"epoch": 1, "rng": None},
         {"epoch": "x", "rng": {}},
+        *({"epoch": epoch, "rng": np.random.PCG64(0).state} for epoch in (math.inf, -1, 1.5)),
+        {"epoch": 1, "rng": np.random.PCG64(0).state | {"state": {"state": 2**200, "inc": 1}}},
         {"epoch": 1, "rng": np.random.MT19937(0).state},
         {"epoch": 1, "rng": np.random.PCG64(0).state | {"state": {"state": "x", "inc": 1}}},
     ],

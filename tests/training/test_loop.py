@@ -317,6 +317,13 @@ class TestWhatGoesWrong:
             fit(*line(data), evaluate=lambda model: measured)
 
 
+    def test_a_target_without_axes_is_one_example(self):
+        model = nn.Linear(3, 2, rng=0)
+        batches = [(np.ones(3), np.array(0)), (np.zeros(3), 1)]
+        records = fit(model, batches, nn.CrossEntropyLoss(), SGD(model.parameters()))
+        assert np.isfinite(records[0]["loss"])
+
+
 class TestInterruption:
     @pytest.fixture(autouse=True)
     def handler(self):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
+from ..checks import check_integers, check_numbers
 from ..errors import ArgumentError
-from ..nn.checks import check_integers, check_numbers
 from .gaussian import Activation, Gaussian
 from .infinite_width import mean_field
 
@@ -181,7 +181,7 @@ def spread_rate(phi: Activation, weight_variance: float, bias_variance: float = 
 
 def _variances(what: str, crossed: Sequence[Sequence[int]], rate: float) -> list[float]:
     """β for each list of widths."""
-    check_numbers(what, "at least 0", lambda r: r >= 0, rate=rate)
+    check_numbers(what, "finite, at least 0", lambda r: r >= 0, rate=rate)
     for width in crossed[0] if crossed else ():
         check_integers(what, 1, width=width)
     return [rate * math.fsum(1 / width for width in widths) for widths in crossed]

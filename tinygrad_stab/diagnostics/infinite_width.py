@@ -15,8 +15,8 @@ import numpy as np
 from numpy import ndarray
 
 from ..arrays import numbers
+from ..checks import check_numbers
 from ..errors import ArgumentError
-from ..nn.checks import check_numbers
 from .gaussian import Activation, Gaussian
 
 Phase = Literal["ordered", "critical", "chaotic"]

@@ -7,9 +7,9 @@ import numpy as np
 from numpy import ndarray
 
 from ..arrays import numbers
+from ..checks import check_integers, check_numbers
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
-from ..nn.checks import check_integers, check_numbers
 from .gaussian import Activation, Gaussian
 
 
@@ -156,7 +156,7 @@ def residual_growth(
     """
     check_integers("residual_growth", 0, blocks=blocks)
     check_numbers(
-        "residual_growth", "at least 0", lambda a: a >= 0,
+        "residual_growth", "finite, at least 0", lambda a: a >= 0,
         branch_square=branch_square, branch_chi=branch_chi, branch_variance=branch_variance or 0,
     )  # fmt: skip
     check_numbers("residual_growth", "a finite number", lambda a: True, scale=scale)
@@ -248,7 +248,7 @@ def recurrent_bound(weight: Any, steps: int, slope: float = 1.0) -> float:
     0.0009765625
     """
     check_integers("recurrent_bound", 0, steps=steps)
-    check_numbers("recurrent_bound", "at least 0", lambda s: s >= 0, slope=slope)
+    check_numbers("recurrent_bound", "finite, at least 0", lambda s: s >= 0, slope=slope)
     matrix = numbers(weight.data if isinstance(weight, Tensor) else weight, np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ShapeError(

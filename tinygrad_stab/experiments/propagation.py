@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import rms
+from ..checks import check_integers, check_numbers
 from ..core.tensor import tensor
 from ..diagnostics import critical_point, gradient_spread, mean_field, spread_rate
-from ..nn.checks import check_integers, check_numbers
 from ..ops.activations import relu, sigmoid
 from ..ops.elementwise import tanh
 from ..ops.fused import linear

@@ -6,6 +6,7 @@ below 1, gradients vanish unless the weights make up for it.
 
 from typing import Any
 
+from ..checks import check_integers, check_numbers
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..ops import activations
@@ -13,7 +14,6 @@ from ..ops.activations import relu, sigmoid
 from ..ops.elementwise import tanh
 from ..ops.fused import log_softmax, softmax
 from . import functional
-from .checks import check_integers, check_numbers
 from .module import Module
 
 # A layer makes tensors whatever it is given, so it goes straight to their `apply`, which takes a
@@ -166,7 +166,7 @@ class Softplus(Module):
     """
 
     def __init__(self, beta: float = 1.0) -> None:
-        check_numbers("Softplus", "above 0", lambda b: b > 0, beta=beta)
+        check_numbers("Softplus", "finite, above 0", lambda b: b > 0, beta=beta)
         self.beta = float(beta)
 
     def forward(self, x: Any) -> Any:

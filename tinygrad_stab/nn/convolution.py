@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_integers
 from ..errors import ArgumentError
 from . import functional, init
-from .checks import check_integers
 from .functional import Pair, padding_widths, per_axis, pooling_window
 from .module import Module
 

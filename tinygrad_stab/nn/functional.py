@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import numbers
+from ..checks import check_choice, check_integers, check_numbers, is_integer
 from ..core.operand import Operand
 from ..errors import ArgumentError, DtypeError, IndexingError, ShapeError, describe
 from ..ops import activations, fused
@@ -15,7 +16,6 @@ from ..ops.fused import linear, sigmoid_binary_cross_entropy, standardize
 from ..ops.reduction import max as max_
 from ..ops.shape import getitem, moveaxis, pad, take_along_axis
 from ..ops.windows import unfold
-from .checks import check_integers, check_numbers
 
 __all__ = [
     "avg_pool2d",
@@ -67,7 +67,7 @@ def softplus(input: Any, beta: float = 1.0) -> Any:
     >>> tg.nn.functional.softplus(tg.tensor([0.0]), beta=2.0)
     tensor([0.34657359])
     """
-    check_numbers("softplus", "above 0", lambda b: b > 0, beta=beta)
+    check_numbers("softplus", "finite, above 0", lambda b: b > 0, beta=beta)
     return activations.softplus(input * beta) / beta
 
 
@@ -252,11 +252,10 @@ def per_axis(name: str, value: Any, least: int, axes: int = 2) -> tuple[int, ...
     ((2, 2), (2, 1))
     """
     each = tuple(value) if isinstance(value, tuple | list) else (value,) * axes
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in each)
-    if len(each) != axes or not whole or min(each) < least:
+    if len(each) != axes or not all(is_integer(n, least) for n in each):
         pair = ", or a pair (along H, along W)" if axes == 2 else ""
         raise ArgumentError(
-            f"{name}: is an integer of at least {least}{pair}; received {value!r:.60}"
+            f"{name} is an integer of at least {least}{pair}; received {name}={value!r:.60}"
         )
     return tuple(map(int, each))
 
@@ -535,8 +534,7 @@ _REDUCTIONS: dict[str, Callable[[Any], Any]] = {
 
 def check_reduction(reduction: str, known: Sequence[str] = tuple(_REDUCTIONS)) -> None:
     """Refuse an unknown way to reduce a loss, before anything is computed with it."""
-    if reduction not in known:
-        raise ArgumentError(f"reduction: is one of {', '.join(known)}; got {reduction!r:.60}")
+    check_choice("loss", known, reduction=reduction)
 
 
 def _reduce(losses: Any, reduction: str) -> Any:
@@ -616,7 +614,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     tensor([0.125, 2.5  ])
     """
     input, target = _same_shape("huber_loss", input, target)
-    check_numbers("huber_loss", "above 0", lambda d: d > 0, delta=delta)
+    check_numbers("huber_loss", "finite, above 0", lambda d: d > 0, delta=delta)
     d = input - target
     near = clip(d, -delta, delta)
     return _reduce(near * (d - 0.5 * near), reduction)
@@ -624,7 +622,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Huber's loss divided by β: slope ±1 beyond β; with β = 0 the absolute error."""
-    check_numbers("smooth_l1_loss", "at least 0", lambda b: b >= 0, beta=beta)
+    check_numbers("smooth_l1_loss", "finite, at least 0", lambda b: b >= 0, beta=beta)
     if beta == 0:
         return l1_loss(input, target, reduction)
     return huber_loss(input, target, reduction, beta) / beta

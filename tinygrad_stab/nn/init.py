@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_choice
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 
@@ -118,8 +119,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, rng: Rng = None) -> Tensor
 
 def _kaiming(tensor: Tensor, kind: str, a: float, mode: str, nonlinearity: str, rng: Rng) -> Tensor:
     fans = dict(zip(("fan_in", "fan_out"), _fans(tensor, f"kaiming_{kind}_"), strict=True))
-    if mode not in fans:
-        raise ArgumentError(f"kaiming_{kind}_: mode is 'fan_in' or 'fan_out'; received {mode!r}")
+    check_choice(f"kaiming_{kind}_", tuple(fans), mode=mode)
     gain = calculate_gain(nonlinearity, a)
     return _draw(tensor, kind, gain / math.sqrt(max(fans[mode], 1)), rng)
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_integers, check_numbers
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, IndexingError
 from ..ops.fused import linear
 from ..ops.shape import reshape
 from . import functional, init
-from .checks import check_integers, check_numbers
 from .module import Module
 
 # A layer makes tensors whatever it is given, so it goes straight to their `apply`, which takes a

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays import numbers
+from ..checks import check_integers, check_numbers
 from . import functional
-from .checks import check_integers, check_numbers
 from .module import Module
 
 
@@ -69,7 +69,7 @@ class SmoothL1Loss(_Loss):
     options = ("reduction", "beta")
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        check_numbers("SmoothL1Loss", "at least 0", lambda b: b >= 0, beta=beta)
+        check_numbers("SmoothL1Loss", "finite, at least 0", lambda b: b >= 0, beta=beta)
         super().__init__(reduction)
         self.beta = beta
 
@@ -86,7 +86,7 @@ class HuberLoss(_Loss):
     options = ("reduction", "delta")
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        check_numbers("HuberLoss", "above 0", lambda d: d > 0, delta=delta)
+        check_numbers("HuberLoss", "finite, above 0", lambda d: d > 0, delta=delta)
         super().__init__(reduction)
         self.delta = delta
 

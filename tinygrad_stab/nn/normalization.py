@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..checks import check_integers, check_numbers
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from . import functional, init
-from .checks import check_integers, check_numbers
 from .module import Module
 
 
@@ -24,7 +24,7 @@ def _scale_and_shift(
 
 
 def _check_eps(layer: str, eps: float) -> float:
-    check_numbers(layer, "at least 0", lambda e: e >= 0, eps=eps)
+    check_numbers(layer, "finite, at least 0", lambda e: e >= 0, eps=eps)
     return float(eps)
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import numbers
+from ..checks import check_choice, check_integers, check_numbers
 from ..core.operand import Operand
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError, describe
@@ -20,7 +21,6 @@ from ..ops.elementwise import tanh
 from ..ops.fused import linear
 from ..ops.shape import concatenate, split, stack
 from . import functional, init
-from .checks import check_integers, check_numbers
 from .module import Module
 
 State = tuple[Any, ...]  # (h,) or, in an LSTM, (h, c)
@@ -83,16 +83,9 @@ class _Recurrent(Module):
         self, input_size: int, hidden_size: int, bias: bool, dtype: Any, recurrent_init: str
     ) -> None:
         check_integers(type(self).__name__, 1, input_size=input_size, hidden_size=hidden_size)
-        self._check_choice("recurrent_init", recurrent_init, ("uniform", "orthogonal"))
+        check_choice(type(self).__name__, ("uniform", "orthogonal"), recurrent_init=recurrent_init)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.dtype, self.recurrent_init = np.dtype(dtype), recurrent_init
-
-    def _check_choice(self, name: str, value: Any, known: tuple[str, ...]) -> None:
-        if not (isinstance(value, str) and value in known):
-            raise ArgumentError(
-                f"{type(self).__name__}: {name} is one of {', '.join(known)}; "
-                f"received {value!r:.60}"
-            )
 
     def _make_weights(self, input_size: int, rng: np.random.Generator, suffix: str = "") -> None:
         """Draw the weights of one cell, one block of rows a gate, and keep them in attributes."""
@@ -230,7 +223,7 @@ class RNNCell(_Cell):
         dtype: Any = np.float64,
         recurrent_init: str = "uniform",
     ) -> None:
-        self._check_choice("nonlinearity", nonlinearity, tuple(_RNN))
+        check_choice(type(self).__name__, tuple(_RNN), nonlinearity=nonlinearity)
         self.nonlinearity, self.rule = nonlinearity, _RNN[nonlinearity]
         super().__init__(
             input_size, hidden_size, bias, rng=rng, dtype=dtype, recurrent_init=recurrent_init
@@ -473,7 +466,7 @@ class RNN(_Layer):
         dtype: Any = np.float64,
         recurrent_init: str = "uniform",
     ) -> None:
-        self._check_choice("nonlinearity", nonlinearity, tuple(_RNN))
+        check_choice(type(self).__name__, tuple(_RNN), nonlinearity=nonlinearity)
         self.nonlinearity, self.rule = nonlinearity, _RNN[nonlinearity]
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_integers, check_numbers
 from ..errors import ArgumentError
 from . import init
 from .activations import ReLU
-from .checks import check_integers, check_numbers
 from .containers import Sequential
 from .layers import Linear
 from .module import Module

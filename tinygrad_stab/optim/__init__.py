@@ -8,10 +8,10 @@ from .clip import (
     clip_grad_norm_each_,
     clip_grad_value_,
 )
+from .composed import ChainedScheduler, OneCycleLR, ReduceLROnPlateau, SequentialLR
 from .optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
 from .penalties import decay_groups, l1_penalty, l2_penalty
 from .schedules import (
-    ChainedScheduler,
     ConstantLR,
     CosineAnnealingLR,
     ExponentialLR,
@@ -19,9 +19,6 @@ from .schedules import (
     LinearLR,
     LRScheduler,
     MultiStepLR,
-    OneCycleLR,
-    ReduceLROnPlateau,
-    SequentialLR,
     StepLR,
     WarmupCosineLR,
     WarmupLR,

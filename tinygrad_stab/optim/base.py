@@ -1,27 +1,44 @@
 """What all optimisers share: groups of parameters, their options, and a state that can be saved."""
 
 import copy
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy import ndarray
 
 from ..arrays import numbers
+from ..checks import is_number
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DtypeError, StabError, StateDictError, describe
-from .parameters import Parameters, at_least_0, listed, named
+from .parameters import Parameters, listed, named
 
 Groups = Iterable[dict[str, Any]]
 
-# What an option must be. Options that no line lists are a subclass's own, and not checked.
-FLAGS = ("nesterov", "maximize", "centered", "amsgrad", "decoupled_weight_decay")
-SIZES = (
-    "lr", "momentum", "dampening", "weight_decay", "eps", "lr_decay", "initial_accumulator_value",
-)  # fmt: skip
-RATES = ("alpha", "betas")
-KNOWN = (*FLAGS, *SIZES, *RATES)
+
+def _rate(value: Any) -> bool:
+    return is_number(value) and 0 <= value < 1
+
+
+# What an option must be, and whether it is. Others are a subclass's own, and not checked.
+KNOWN: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("nesterov", "maximize", "centered", "amsgrad", "decoupled_weight_decay"),
+        ("True or False", lambda value: isinstance(value, bool)),
+    ),
+    **dict.fromkeys(
+        (
+            "lr", "momentum", "dampening", "weight_decay", "eps", "lr_decay",
+            "initial_accumulator_value",
+        ),
+        ("a number, at least 0 and finite", lambda value: is_number(value) and value >= 0),
+    ),
+    "alpha": ("a number from 0 to below 1", _rate),
+    "betas": (
+        "two numbers from 0 to below 1",
+        lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_rate, value)),
+    ),
+}  # fmt: skip
 
 # Entries of a group that are no options: its name, and where a schedule starts.
 LABELS = ("name", "param_names", "initial_lr")
@@ -330,29 +347,10 @@ class Optimizer:
     def _unfit(self, options: Mapping[str, Any]) -> list[str]:
         """Which options are outside their range."""
         return [
-            f"{name} is {expected}; received {value!r:.60}"
+            f"{name} is {KNOWN[name][0]}; received {value!r:.60}"
             for name, value in options.items()
-            if (expected := _expected(name, value))
+            if name in KNOWN and not KNOWN[name][1](value)
         ]
-
-
-def _expected(name: str, value: Any) -> str:
-    """What an option must be, if it is not."""
-    if name in FLAGS:
-        return "" if isinstance(value, bool) else "True or False"
-    if name == "betas":
-        pair = isinstance(value, tuple) and len(value) == 2
-        return "" if pair and all(map(_rate, value)) else "two numbers from 0 to below 1"
-    if name == "alpha":
-        return "" if _rate(value) else "a number from 0 to below 1"
-    if name in SIZES:
-        fine = at_least_0(value) and value <= sys.float_info.max
-        return "" if fine else "a number, at least 0 and finite"
-    return ""
-
-
-def _rate(value: Any) -> bool:
-    return at_least_0(value) and value < 1
 
 
 def _plain(value: Any) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ..checks import check_numbers
 from ..core.tensor import Tensor
-from ..errors import ArgumentError, NonFiniteError
-from .parameters import Parameters, at_least_0, listed
+from ..errors import NonFiniteError
+from .parameters import Parameters, listed
 
 
 class Clipped(float):
@@ -270,9 +271,12 @@ def adaptive_clip_grad_(
 def _check(function: str, **values: Any) -> None:
     """Every argument is at least 0; the order of a norm is above."""
     for name, value in values.items():
-        if not at_least_0(value) or (name == "norm_type" and value == 0):
-            least = "is above 0" if name == "norm_type" else "is at least 0"
-            raise ArgumentError(f"{function}: {name} {least}; received {value!r:.60}")
+        if isinstance(value, float | np.floating) and value == math.inf:
+            continue  # no bound or, as an order, the largest magnitude
+        if name == "norm_type":
+            check_numbers(function, "above 0", lambda order: order > 0, norm_type=value)
+        else:
+            check_numbers(function, "at least 0", lambda bound: bound >= 0, **{name: value})
 
 
 def _gradients(parameters: Tensor | Parameters) -> dict[str, tuple[ndarray, ndarray]]:

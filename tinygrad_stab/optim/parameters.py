@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from ..core.tensor import Tensor
 from ..errors import DtypeError, describe
 
@@ -42,9 +40,3 @@ def _kind(entry: Any) -> str:
     if not isinstance(entry, Tensor):
         return f"a {type(entry).__name__}"
     return f"the result of {entry.op.name}" if entry.op else f"of dtype {entry.dtype}"
-
-
-def at_least_0(value: Any) -> bool:
-    """Whether a value is a real number of at least 0: no bool, text, array or NaN."""
-    number = isinstance(value, int | float | np.integer | np.floating)
-    return number and not isinstance(value, bool) and bool(value >= 0)

@@ -7,12 +7,11 @@ whatever λ is; `AdamW` shrinks all alike. Loshchilov & Hutter 2019, "Decoupled 
 regularization", §2, propositions 1 and 2.
 """
 
-import math
 from typing import Any
 
+from ..checks import check_numbers
 from ..core.tensor import Tensor
-from ..errors import ArgumentError
-from .parameters import Parameters, at_least_0, listed
+from .parameters import Parameters, listed
 
 
 def l1_penalty(parameters: Tensor | Parameters, coefficient: float, biases: bool = True) -> Tensor:
@@ -49,7 +48,7 @@ def l1_penalty(parameters: Tensor | Parameters, coefficient: float, biases: bool
     >>> round(penalty.item(), 6), w.grad
     (0.7, array([ 0.1, -0.1]))
     """
-    _check("l1_penalty", "coefficient", coefficient)
+    check_numbers("l1_penalty", "finite, at least 0", lambda c: c >= 0, coefficient=coefficient)
     return _total([abs(w).sum() for w in _counted(parameters, biases)], coefficient)
 
 
@@ -58,24 +57,7 @@ def l2_penalty(parameters: Tensor | Parameters, coefficient: float, biases: bool
 
     With the ½: λ·Σw² is ``l2_penalty(…, 2·λ)``. Hoerl & Kennard 1970, "Ridge regression".
 
-    Parameters
-    ----------
-    parameters : Tensor, or iterable of Tensor or of (name, Tensor)
-        One that is listed twice counts once.
-    coefficient : float
-        λ, at least 0 and finite.
-    biases : bool
-        Whether tensors of fewer than two axes count: biases, and scales of normalisations.
-
-    Returns
-    -------
-    Tensor
-        Without axes; 0 if there are no parameters.
-
-    Raises
-    ------
-    ArgumentError
-        ``coefficient`` outside its range.
+    Parameters, result and errors are those of `l1_penalty`.
 
     Examples
     --------
@@ -86,7 +68,7 @@ def l2_penalty(parameters: Tensor | Parameters, coefficient: float, biases: bool
     >>> round(penalty.item(), 6), w.grad
     (1.25, array([ 0.3, -0.4]))
     """
-    _check("l2_penalty", "coefficient", coefficient)
+    check_numbers("l2_penalty", "finite, at least 0", lambda c: c >= 0, coefficient=coefficient)
     return _total([(w * w).sum() for w in _counted(parameters, biases)], coefficient / 2)
 
 
@@ -121,7 +103,7 @@ def decay_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
     >>> [(group["param_names"], group["weight_decay"]) for group in optimizer.param_groups]
     [(['weight'], 0.1), (['bias'], 0.0)]
     """
-    _check("decay_groups", "weight_decay", weight_decay)
+    check_numbers("decay_groups", "finite, at least 0", lambda d: d >= 0, weight_decay=weight_decay)
     entries = list(model.named_parameters() if hasattr(model, "named_parameters") else model)
     axes = [tensor.ndim for _, tensor in listed(entries)]
     pairs = list(zip(entries, axes, strict=True))
@@ -130,13 +112,6 @@ def decay_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [entry for entry, n in pairs if n < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _check(function: str, name: str, value: Any) -> None:
-    if not (at_least_0(value) and math.isfinite(value)):
-        raise ArgumentError(
-            f"{function}: {name} is a number, at least 0 and finite; received {value!r:.60}"
-        )
 
 
 def _counted(parameters: Tensor | Parameters, biases: bool) -> list[Tensor]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import numbers
+from ..checks import check_integers
 from ..errors import ArgumentError, StateDictError
 
 
@@ -63,10 +64,7 @@ class DataLoader:
                 f"DataLoader: needs arrays with one entry an example, all of the same length; "
                 f"received shapes {shapes}. Pass inputs and targets, and batch_size= by name"
             )
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1 or batch_size is True:
-            raise ArgumentError(
-                f"DataLoader: batch_size is an integer of at least 1; received {batch_size!r}"
-            )
+        check_integers("DataLoader", 1, batch_size=batch_size)
         self.batch_size = int(batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
