@@ -253,11 +253,11 @@ class TestLog:
 class TestErrors:
     @pytest.mark.parametrize("options", [{"every": 0}, {"every": True}, {"capacity": 1.5}])
     def test_counts_are_whole(self, options):
-        with pytest.raises(ArgumentError, match="is a whole number from 1"):
+        with pytest.raises(ArgumentError, match="is an integer of at least 1"):
             watch(net(), **options)
 
     def test_saturation_is_no_nan(self):
-        with pytest.raises(ArgumentError, match="saturation is at least 0"):
+        with pytest.raises(ArgumentError, match="saturation is finite, at least 0"):
             watch(net(), saturation=math.nan)
 
     def test_a_model_comes_first(self):

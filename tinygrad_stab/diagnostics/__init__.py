@@ -1,6 +1,7 @@
 """Measure what happens to gradients on their way through a network, and predict it."""
 
 from ..arrays import rms
+from .attribution import Attribution, LayerDecay, attribute
 from .finite_width import gradient_band, gradient_spread, spread_rate
 from .flow import GradientFlow, read_flow, watch
 from .infinite_width import (
@@ -10,6 +11,7 @@ from .infinite_width import (
     phase_diagram,
     variance_map,
 )
+from .plots import plot
 from .stacks import (
     LayerStatistics,
     batch_norm_chi,
@@ -17,17 +19,26 @@ from .stacks import (
     recurrent_bound,
     residual_growth,
 )
+from .verdict import Diagnosis, Finding, Thresholds, diagnose
 
 __all__ = [
+    "Attribution",
+    "Diagnosis",
+    "Finding",
     "GradientFlow",
+    "LayerDecay",
     "LayerStatistics",
+    "Thresholds",
+    "attribute",
     "batch_norm_chi",
     "correlation_map",
     "critical_point",
+    "diagnose",
     "gradient_band",
     "gradient_spread",
     "mean_field",
     "phase_diagram",
+    "plot",
     "predict_factors",
     "read_flow",
     "recurrent_bound",

@@ -4,13 +4,14 @@ import json
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
+from ..checks import check_integers, check_numbers
 from ..core.mode import Names, Recording
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DtypeError
@@ -22,14 +23,23 @@ from .measure import (
     Size,
     activation_of,
     joint_norm,
-    rms_of,
     sample,
     sizes_of,
 )
+from .plots import plot
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..nn.module import Module
     from ..optim.base import Optimizer
+
+
+class _Seen(NamedTuple):
+    """What a layer held when its pass ended, to be compared with what the optimiser makes of it."""
+
+    gradient: float  # the norm of samples of the weights' gradients
+    weights: list[ndarray]  # samples
 
 
 class GradientFlow:
@@ -97,11 +107,8 @@ class GradientFlow:
         path: str | os.PathLike[str] | None = None,
         log: Callable[[dict[str, float], int], Any] | None = None,
     ) -> None:
-        for name, value in (("every", every), ("capacity", capacity)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ArgumentError(f"GradientFlow: {name} is a whole number from 1; got {value!r}")
-        if not saturation >= 0:
-            raise ArgumentError(f"GradientFlow: saturation is at least 0; received {saturation}")
+        check_integers("GradientFlow", 1, every=every, capacity=capacity)
+        check_numbers("GradientFlow", "finite, at least 0", lambda s: s >= 0, saturation=saturation)
         if not hasattr(model, "named_modules"):
             raise DtypeError(
                 f"GradientFlow: watches a module; received a {type(model).__name__}. Pass the "
@@ -117,13 +124,13 @@ class GradientFlow:
         self.latest: dict[str, ndarray] = {}
         self.units: dict[str, int] = {}
         self.step = 0
-        self._held, self._standing = _layers_of(model)
+        self._held, self._standing = layers_of(model)
         self._paths: Names = {}  # what modules call one another, found once
         self._swept: list[tuple[Tensor, Any]] = []  # (result, its gradient), output first
         self._recording: Recording | None = None
         self._file: IO[bytes] | None = None
         self._open: Record | None = None  # waits for the optimiser's step
-        self._before: dict[str, tuple[list[ndarray], float]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def __enter__(self) -> "GradientFlow":
         if self._recording is not None:
@@ -182,26 +189,30 @@ class GradientFlow:
         """The gradients are what the optimiser will use: they may have been clipped."""
         if self._open is None:
             return
-        self._before = {}
         with np.errstate(all="ignore"):
             for name, layer in self._open.layers.items():
-                held = self._held[name.partition("#")[0]]
-                clipped = joint_norm([w.grad for w in held if w.grad is not None])
+                grads = [w.grad for w in self._weights(name) if w.grad is not None]
+                seen, now = self._seen[name].gradient, joint_norm([sample(g) for g in grads])
+                clipped = layer.weight_grad.norm * (now / seen if seen else 1.0)
                 self._open.layers[name] = layer._replace(clipped=clipped)
-                before = [sample(w._value).copy() for w in held]
-                self._before[name] = (before, joint_norm(before))
 
     def after_step(self) -> None:
         """The parameters have moved."""
         if self._open is None:
             return
         with np.errstate(all="ignore"):
-            for name, (before, size) in self._before.items():
-                held = self._held[name.partition("#")[0]]
-                moved = [sample(w._value) - b for w, b in zip(held, before, strict=True)]
-                ratio = joint_norm(moved) / size if size else math.nan
-                self._open.layers[name] = self._open.layers[name]._replace(update=ratio)
+            for name, layer in self._open.layers.items():
+                before = self._seen[name].weights
+                now = [sample(w._value) for w in self._weights(name)]
+                moved = joint_norm([b - a for a, b in zip(before, now, strict=True)])
+                size = joint_norm(before)
+                ratio = moved / size if size else math.nan
+                self._open.layers[name] = layer._replace(update=ratio)
         self._close()
+
+    def _weights(self, name: str) -> list[Tensor]:
+        """The parameters of a layer, whichever of its calls is named."""
+        return self._held[name.partition("#")[0]]
 
     def _close(self) -> None:
         """Hand out a record that is complete."""
@@ -230,7 +241,7 @@ class GradientFlow:
             op: Any = node.op
             if op.elementwise and op.arity == 1 and node.ndim > 1:
                 outputs.setdefault(id(node), (node.path_among(self._paths), node, None))
-        groups: dict[str, list[Any]] = {}  # of a layer: δ, then its weights' gradients
+        groups: dict[str, list[list[Any]]] = {}  # of a layer: δ, and its weights' gradients
         activations: dict[str, ActivationFlow] = {}
         self.latest, self.units = {}, {}
         with np.errstate(all="ignore"):
@@ -241,16 +252,18 @@ class GradientFlow:
                     self.latest[name] = sample(node._value)
                 else:
                     name = _numbered(path, groups)
-                    weights = self._held[path]
-                    groups[name] = [[g], [w.grad for w in weights], [w._value for w in weights]]
+                    grads = [w.grad for w in self._held[path] if w.grad is not None]
+                    groups[name] = [[g], grads]
                     self.latest[f"δ {name}"] = sample(g)
-                shape = node.shape or (1,)
-                self.units[name] = shape[1] if len(shape) == 4 else shape[-1]
-            sizes = iter(sizes_of([arrays for group in groups.values() for arrays in group[:2]]))
-            layers = {
-                name: LayerFlow(next(sizes), next(sizes), rms_of(weights))
-                for name, (_, _, weights) in groups.items()
-            }
+                # Of an image (N, C, H, W) a unit is a channel; of (N, …, features) a feature.
+                self.units[name] = node.shape[1 if node.ndim == 4 else -1] if node.ndim else 1
+            sizes = sizes_of([arrays for group in groups.values() for arrays in group])
+            layers, self._seen = {}, {}
+            for i, (name, (_, grads)) in enumerate(groups.items()):
+                weights = [sample(w._value).copy() for w in self._weights(name)]
+                self._seen[name] = _Seen(joint_norm([sample(g) for g in grads]), weights)
+                size = joint_norm(weights) / math.sqrt(sum(map(len, weights)))
+                layers[name] = LayerFlow(sizes[2 * i], sizes[2 * i + 1], size)
         return layers, activations
 
     # What was recorded.
@@ -316,25 +329,35 @@ class GradientFlow:
             rows.append(row)
         return np.array(rows, dtype=float)
 
+    def plot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        predicted: Sequence[float] | None = None,
+    ) -> "Figure":
+        """Draw it: see `tinygrad_stab.diagnostics.plot`."""
+        return plot(self, path, predicted=predicted)
+
     def __str__(self) -> str:
         if not self.records:
             return "nothing was recorded"
         record = self.records[-1]
-        logs = [
-            math.log10(layer.delta.rms) if layer.delta.rms else -math.inf
-            for layer in record.layers.values()
-        ]
-        finite = [value for value in logs if math.isfinite(value)]
-        low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+        sizes = [layer.delta.rms for layer in record.layers.values()]
+        logs = [math.log10(size) for size in sizes if 0 < size < math.inf] or [0.0]
+        low, high = math.floor(min(logs)), math.floor(max(logs)) + 1
+        low = min(low, high - 4)  # so that what keeps its size looks flat
         wide = max(5, *map(len, record.layers))
-        lines = [f"{'layer':{wide}}  RMS δ    RMS ∂L/∂W  ‖ΔW‖/‖W‖  δ on a log scale"]
-        for (name, layer), value in zip(record.layers.items(), logs, strict=True):
-            share = (value - low) / (high - low) if high > low else 1.0
-            bar = "█" * round(1 + 23 * share) if math.isfinite(value) else ""
+        lines = [f"{'layer':{wide}}  RMS δ    RMS ∂L/∂W  ‖ΔW‖/‖W‖  δ from 1e{low} to 1e{high}"]
+        for name, layer in record.layers.items():
+            size = layer.delta.rms
+            bar = "exactly 0" if size == 0 else "not finite"
+            if 0 < size < math.inf:
+                eighths = round(8 * 24 * (math.log10(size) - low) / (high - low))
+                whole, rest = divmod(max(1, eighths), 8)
+                bar = "█" * whole + " ▏▎▍▌▋▊▉"[rest].strip()
             update = "–" if layer.update is None else f"{layer.update:.1e}"
             lines.append(
-                f"{name:{wide}}  {layer.delta.rms:.1e}  {layer.weight_grad.rms:9.1e}  "
-                f"{update:>8}  {bar}"
+                f"{name:{wide}}  {size:.1e}  {layer.weight_grad.rms:9.1e}  {update:>9}  {bar}"
             )
         lines.append(f"step {record.step}, loss {record.loss:.4g}, {len(self.records)} records")
         return "\n".join(lines)
@@ -355,7 +378,7 @@ def read_flow(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _layers_of(model: "Module") -> tuple[dict[str, list[Tensor]], dict[int, str]]:
+def layers_of(model: "Module") -> tuple[dict[str, list[Tensor]], dict[int, str]]:
     """The layers of a model: path → parameters; id of what stands for a layer → path.
 
     That is a module without modules inside, or a parameter that is held elsewhere.

@@ -14,7 +14,7 @@ from ..core.tensor import Tensor
 # beside the step that is watched.
 SAMPLE, RUN = 1024, 32
 # Slopes of an activation are of as many examples as hold so many elements.
-SLOPES = 1 << 13
+SLOPES = 1 << 12
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -152,12 +152,6 @@ def joint_norm(arrays: Sequence[ndarray]) -> float:
     if 1e-30 < squares < 1e30:  # far from where float32 over- or underflows
         return math.sqrt(squares)
     return norm([norm(array) for array in arrays])
-
-
-def rms_of(arrays: Sequence[ndarray]) -> float:
-    """√(Σx²/n) over the elements of a sample of each array."""
-    seen = [sample(array) for array in arrays]
-    return joint_norm(seen) / math.sqrt(sum(map(len, seen)))
 
 
 def sizes_of(groups: Sequence[Sequence[ndarray]]) -> list[Size]:

@@ -20,7 +20,7 @@ from ..nn.functional import cross_entropy
 from ..nn.module import Module
 from .finite_width import gradient_band
 from .flow import GradientFlow
-from .measure import Record, plain
+from .measure import LayerFlow, Record, plain
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -46,14 +46,15 @@ class Thresholds:
     Attributes
     ----------
     vanishing : float
-        A gradient vanishes below this, times the lower edge of the band. Healthy nets of up to 50
-        layers were measured down to 1/40 where theory's flat line has no band to speak of (LeNet-5
-        with PyTorch's initialisation), sick ones begin at 1/10⁴.
+        A gradient vanishes below this, times the lower edge of the band. Measured in units of that
+        edge, healthy nets kept 0.13 and more (0.04 in the first steps of branches that begin at
+        zero), sick ones at most 0.001.
     lost : float
         … and below this in any case: then narrowness is the sickness.
     exploding : float
-        A gradient explodes above this, times the upper edge of the band. Healthy nets stay below
-        12 (8 batch-normed layers without skips), sick ones reach 10⁴.
+        A gradient explodes above this, times the upper edge of the band. Measured in units of that
+        edge, healthy nets stayed below 6 (8 batch-normed layers without skips), sick ones began at
+        800.
     level : float
         Of the band, the share of He-ReLU nets within it.
     still : float
@@ -67,8 +68,8 @@ class Thresholds:
         Share of an activation's elements with |φ′| below the recorder's threshold. Healthy nets
         have some per cent, sick ones 70 and more.
     frozen : float
-        A layer's ‖ΔW‖/‖W‖ relative to the median layer's. Healthy nets stay above 1/100; what is
-        frozen has 0.
+        A layer's ‖ΔW‖/‖W‖ relative to the median layer's. Healthy nets stayed above 1/60; what
+        is frozen has 0.
     update : float
         ‖ΔW‖/‖W‖ of a step. 1e-3 is the rule of thumb; above 1 a step replaces the weights.
         Layers that begin at zero are above .1 for some steps.
@@ -256,7 +257,8 @@ def diagnose(
     ArgumentError
         No pass was recorded, or a model comes without data.
     DtypeError
-        ``subject`` is neither a flow nor a model.
+        ``subject`` is neither a flow nor a model, ``loss`` no function, or ``thresholds`` are
+        something else.
 
     Examples
     --------
@@ -270,6 +272,12 @@ def diagnose(
     >>> found.healthy, found.kinds, found.findings[0].layers[:2]
     (False, ('vanishing',), ('0', '2'))
     """
+    if not isinstance(thresholds, Thresholds) or not callable(loss):
+        wrong = loss if isinstance(thresholds, Thresholds) else thresholds
+        raise DtypeError(
+            f"diagnose: loss is a function of output and target, thresholds are of class "
+            f"Thresholds; received {wrong!r:.60}"
+        )
     if isinstance(subject, Module):
         if x is None or y is None:
             raise ArgumentError(
@@ -295,19 +303,19 @@ def diagnose(
 def _one_pass(model: Module, x: Any, y: Any, loss: Callable[[Any, Any], Tensor]) -> GradientFlow:
     """Record a pass, and put everything back."""
     given = [value for value in (x, y) if isinstance(value, Tensor)]
-    grads = [(tensor, tensor.grad) for tensor in [*model.parameters(), *given]]
+    grads = [(tensor, tensor._grad) for tensor in [*model.parameters(), *given]]
     buffers = {name: array.copy() for name, array in model.named_buffers()}
     generators = [(rng, rng.bit_generator.state) for _, rng in model.named_generators()]
     try:
         for tensor, _ in grads:
-            tensor.grad = None
+            tensor._grad = None
         with np.errstate(all="ignore"), GradientFlow(model) as flow:
             loss(model(x), y).backward(retain="leaves")
     finally:
         for tensor, grad in grads:
-            tensor.grad = grad
+            tensor._grad = grad
         for name, array in model.named_buffers():
-            array[...] = buffers[name]
+            array[...] = buffers.get(name, array)  # one that is new is left
         for rng, state in generators:
             rng.bit_generator.state = state
     return flow
@@ -319,23 +327,26 @@ class _Judge:
     def __init__(self, flow: GradientFlow, thresholds: Thresholds) -> None:
         self.flow = flow
         self.limits = thresholds
-        last = flow.records[-1]
         window = list(flow.records)[-thresholds.window :]
-        self.last = last
+        bad = [i for i, record in enumerate(window) if not _is_finite(record)]
+        self.bad = window[bad[0]] if bad else None
+        # NaN compares with nothing: what is judged is what came before it.
+        window = window[: bad[0]] if bad and bad[0] > 0 else window
+        self.last = window[-1]
         # A pass that went another way has other layers.
-        self.window = [record for record in window if record.layers.keys() == last.layers.keys()]
-        self.names = list(last.layers)
+        self.window = [r for r in window if r.layers.keys() == self.last.layers.keys()]
+        self.names = list(self.last.layers)
         hidden = [flow.units.get(name, 1) for name in self.names[:-1]]
         self.band = gradient_band(hidden, thresholds.level)
         self.logs = self._logs()
 
     def diagnosis(self) -> Diagnosis:
         findings = self._non_finite()
-        if not findings:  # NaN compares with nothing
-            flat = [*self._flat_units("dead units"), *self._flat_units("saturated units")]
+        if self.last is not self.bad:
+            findings += [*self._flat_units("dead units"), *self._flat_units("saturated units")]
             shape = [*self._exploding(), *self._vanishing()]
             known = {name for finding in shape for name in finding.layers}
-            findings = [*flat, *shape, *self._frozen(known), *self._plateau()]
+            findings += [*shape, *self._frozen(known), *self._plateau()]
         return Diagnosis(tuple(findings), self._summary())
 
     def _logs(self) -> "ndarray":
@@ -360,27 +371,24 @@ class _Judge:
         return len(self.flow.records) > 1 and 0 <= last < self.limits.floor * first
 
     def _non_finite(self) -> list[Finding]:
-        def bad(record: Record) -> tuple[list[str], list[str]]:
-            weights = [n for n, x in record.layers.items() if not math.isfinite(x.weight_rms)]
-            sizes = {n: (x.delta.norm, x.weight_grad.norm) for n, x in record.layers.items()}
-            return weights, [n for n, x in sizes.items() if not all(map(math.isfinite, x))]
-
-        records = [r for r in self.window if any(bad(r)) or not math.isfinite(r.loss)]
-        if not records:
+        record = self.bad
+        if record is None:
             return []
-        weights, gradients = bad(records[0])
-        parts = [] if math.isfinite(records[0].loss) else [f"the loss is {records[0].loss}"]
+        layers = record.layers.items()
+        weights = [name for name, x in layers if not math.isfinite(x.weight_rms)]
+        gradients = [name for name, x in layers if not _finite_gradients(x)]
+        parts = [] if math.isfinite(record.loss) else [f"the loss is {record.loss}"]
         parts += [f"weights hold NaN or infinity in {_listed(weights)}"] if weights else []
         parts += [f"gradients are not finite in {_listed(gradients)}"] if gradients else []
         return [
             Finding(
                 "non-finite",
-                f"at step {records[0].step} {', '.join(parts)}",
+                f"at step {record.step} {', '.join(parts)}",
                 tuple(weights or gradients),
-                {"step": records[0].step, "loss": records[0].loss},
+                {"step": record.step, "loss": record.loss},
                 math.inf,
-                "after one NaN or infinity every later number is one too, so nothing else is "
-                "judged",
+                "after one NaN or infinity every later number is one too; what else is listed "
+                "was there before",
                 "find where it begins with tg.detect_anomaly(); lower the learning rate, clip the "
                 "gradient's norm, check the data and logarithms or divisions of your own",
             )
@@ -428,7 +436,7 @@ class _Judge:
         things = "of the units" if kind == "dead units" else "of the elements"
         message = f"{what} {shares[worst]:.0%} {things} of {worst}"
         if len(shares) > 1:
-            message += f"; in all {_listed(list(shares))}"
+            message += f", and too many in {len(shares)} activations, {_listed(list(shares))}"
         return [Finding(kind, message, tuple(shares), shares, limit, why, advice)]
 
     def _exploding(self) -> list[Finding]:
@@ -445,25 +453,29 @@ class _Judge:
                     tuple(over),
                     {"growth": _ten(self.logs[k]), "factor a layer": self._a_layer(k)},
                     _ten(float(ends[k])),
-                    f"it grows more than {self.limits.exploding:g} times; chance at these widths "
-                    f"explains {_power(np.log10(self.band.high[k]))} times of it and healthy nets "
-                    f"stay below 12",
+                    "chance alone, at these widths, makes it up to "
+                    f"{np.append(self.band.high, 1.0)[k]:.2g} times as large; healthy nets stay "
+                    f"below 6 times that, this one is above {self.limits.exploding:g} times",
                     "smaller initial weights (He for ReLU, Xavier for tanh), residual branches "
                     "scaled by 1/√L or begun by a normalisation, clipping by norm while training",
                 )
             )
         updates = self._series(lambda layer: layer.update)
         known = np.isfinite(updates).sum(axis=0) >= 5  # layers that begin at 0 move far at first
-        typical = np.median(updates[:, known], axis=0) if len(updates) >= 5 else np.array([])
+        typical = np.nanmedian(updates[:, known], axis=0) if known.any() else []
         names = [name for name, k in zip(self.names, known, strict=True) if k]
-        large = {n: float(u) for n, u in zip(names, typical, strict=False) if u > self.limits.update}
+        large = {
+            name: float(ratio)
+            for name, ratio in zip(names, typical, strict=True)
+            if ratio > self.limits.update
+        }
         if large:
             worst = max(large, key=large.__getitem__)
             findings.append(
                 Finding(
                     "exploding",
-                    f"a step changes the weights of {worst} by {large[worst]:.2g} times their size"
-                    f" (in all {_listed(list(large))})",
+                    f"a step changes the weights of {worst} by {large[worst]:.2g} times their "
+                    f"size; too much in {_listed(list(large))}",
                     tuple(large),
                     large,
                     self.limits.update,
@@ -481,40 +493,45 @@ class _Judge:
         reach = np.maximum.accumulate(np.where(np.isnan(self.logs), -math.inf, self.logs))
         ends = math.log10(self.limits.vanishing) + np.append(np.log10(self.band.low), 0.0)
         ends = np.maximum(ends, math.log10(self.limits.lost))
-        sizes = [layer.delta for layer in self.last.layers.values()]
-        gone = [size.subnormals > 0 and size.subnormals + size.zeros == 1 for size in sizes]
+        layers = list(self.last.layers.values())
         comparable = bool(np.isfinite(self.logs[-1]))
-        under = [
-            i
-            for i in range(len(self.names))
-            if gone[i] or (comparable and reach[i] < ends[i])
-        ]
+        silent = not comparable and self.last.loss != 0  # not even the last layer has a gradient
+        under = []
+        for i, (layer, above) in enumerate(zip(layers, [*layers[1:], None], strict=True)):
+            delta = layer.delta
+            gone = delta.subnormals > 0 and delta.subnormals + delta.zeros == 1
+            # Below weights that begin at 0, as branches may, there is no gradient for one step.
+            begins = above is not None and above.weight_rms == 0 and above.weight_grad.norm > 0
+            if silent or ((gone or (comparable and reach[i] < ends[i])) and not begins):
+                under.append(i)
         if not under:
             return []
         names = [self.names[i] for i in under]
         k = under[int(np.argmin(self.logs[under]))] if comparable else under[0]
+        why = (
+            f"chance alone, at these widths, leaves a factor {np.append(self.band.low, 1.0)[k]:.2g}"
+            f" or more; healthy nets keep a tenth of that, this one less than "
+            f"{self.limits.vanishing:g} of it"
+        )
+        if ends[k] == math.log10(self.limits.lost):
+            why = f"with {self.limits.lost:g} of a gradient a layer stands still, be it by chance"
         if not comparable:
-            message = "no gradient reaches even the last layer"
+            message = "no gradient reaches even the last layer, though the loss is not 0"
         elif self.logs[k] == -math.inf:
             message = f"nothing reaches {_listed(names)}: δ is exactly 0"
+            why = "with a gradient of exactly 0 nothing is learnt, at any learning rate"
         else:
             message = (
                 f"‖δ‖ at {self.names[k]} is {_power(self.logs[k])} of that at {self.names[-1]}, × "
                 f"{self._a_layer(k):.2g} a layer on the way down; too small in {_listed(names)}"
             )
-        still = [
-            name
-            for name, layer in self.last.layers.items()
-            if layer.weight_grad.rms < self.limits.still * layer.weight_rms
-        ]
-        if still:
-            message += (
-                f"; ‖∂L/∂W‖ < {self.limits.still:g} ‖W‖ in {_listed(still)}, so that plain "
-                f"gradient descent leaves them as they are"
-            )
-        lost = sizes[k].subnormals
-        if lost:
-            message += f"; {lost:.0%} of the elements of δ at {self.names[k]} are subnormal"
+            if still := self._still():
+                message += (
+                    f"; ‖∂L/∂W‖ < {self.limits.still:g} ‖W‖ in {_listed(still)}, so that plain "
+                    f"gradient descent leaves them as they are"
+                )
+            if lost := layers[k].delta.subnormals:
+                message += f"; {lost:.0%} of the elements of δ at {self.names[k]} are subnormal"
         return [
             Finding(
                 "vanishing",
@@ -523,17 +540,22 @@ class _Judge:
                 {
                     "decay": _ten(self.logs[k]),
                     "factor a layer": self._a_layer(k),
-                    "gradient to weight": _ratio(self.last, self.names[k]),
-                    "layers that do not learn": len(still),
+                    "gradient to weight": layers[k].weight_grad.rms
+                    / (layers[k].weight_rms or math.nan),
+                    "layers that do not learn": len(self._still()),
                 },
                 _ten(float(ends[k])),
-                f"healthy nets keep more than {self.limits.vanishing:g} of it, chance at these "
-                f"widths explains {_power(math.log10(self.band.low[min(k, len(self.band.low) - 1)]))}"
-                f" of it" if len(self.band.low) else "what has underflowed cannot be scaled back",
+                why,
                 "an activation whose slope is 1 (ReLU with He, tanh with Xavier or orthogonal "
                 "weights), residual connections, normalisation; clipping and regularisation do not",
             )
         ]
+
+    def _still(self) -> list[str]:
+        """Layers that plain gradient descent leaves as they are."""
+        layers = self.last.layers.items()
+        still = self.limits.still
+        return [name for name, x in layers if x.weight_grad.rms < still * x.weight_rms]
 
     def _frozen(self, known: set[str]) -> list[Finding]:
         model = self.flow.model
@@ -542,13 +564,13 @@ class _Judge:
         cut = [name for name in self.flow.watched if name not in seen]
         updates = self._series(lambda layer: layer.update)
         unmoved = []
-        if np.isfinite(updates).any():
+        if np.isfinite(updates).any() and not self._at_floor:
             most = np.max(np.where(np.isfinite(updates), updates, -1), axis=0)  # −1: not measured
             usual = float(np.median(most[most >= 0]))
+            still = self._still()
             for name, u in zip(self.names, most, strict=True):
-                receives = self.last.layers[name].weight_grad.norm > 0
-                little = u < self.limits.frozen * usual or (usual == 0 and receives)
-                if 0 <= u and little and name not in known and "#" not in name:
+                little = u < self.limits.frozen * usual or (u == 0 and name not in still)
+                if u >= 0 and little and name not in known and "#" not in name:
                     unmoved.append(name)
         findings = []
         for names, what, advice in (
@@ -568,8 +590,7 @@ class _Judge:
                         {"layers": len(names)},
                         self.limits.frozen,
                         f"a layer that changes less than {self.limits.frozen:g} times what the "
-                        "median layer does stays as it was drawn; layers of healthy nets stay "
-                        "within a factor 100",
+                        "median layer does stays as it was drawn; healthy ones are above 1/60",
                         advice,
                     )
                 )
@@ -610,15 +631,12 @@ class _Judge:
     def _summary(self) -> str:
         if len(self.names) < 2 or not math.isfinite(self.logs[0]):
             return ""
+        down = len(self.names) - 1
         text = (
-            f"From {self.names[-1]} to {self.names[0]}, {len(self.names) - 1} layers down, ‖δ‖ is "
+            f"From {self.names[-1]} down to {self.names[0]} ({down} layer{'s'[: down > 1]}) ‖δ‖ is "
             f"multiplied by {_power(self.logs[0])}: × {self._a_layer(0):.2g} a layer."
         )
-        still = [
-            layer.weight_grad.rms < self.limits.still * layer.weight_rms
-            for layer in self.last.layers.values()
-        ]
-        if all(still):
+        if len(self._still()) == len(self.names):
             text += (
                 " All gradients are tiny against their weights: if the loss is as low as it can "
                 "be, this is a minimum; else look at the output and at the scale of the loss."
@@ -631,9 +649,16 @@ class _Judge:
         return _ten(self.logs[k] / steps) if steps else math.nan
 
 
-def _ratio(record: Record, name: str) -> float:
-    layer = record.layers[name]
-    return layer.weight_grad.rms / layer.weight_rms if layer.weight_rms else math.nan
+def _finite_gradients(layer: LayerFlow) -> bool:
+    return math.isfinite(layer.delta.norm) and math.isfinite(layer.weight_grad.norm)
+
+
+def _is_finite(record: Record) -> bool:
+    """Whether loss, gradients and weights are all finite."""
+    layers = record.layers.values()
+    return math.isfinite(record.loss) and all(
+        math.isfinite(x.weight_rms) and _finite_gradients(x) for x in layers
+    )
 
 
 def _ten(exponent: float) -> float:
@@ -650,4 +675,4 @@ def _listed(names: Sequence[str]) -> str:
     """Names in a sentence: some, or the first and the last."""
     if len(names) <= 3:
         return ", ".join(names)
-    return f"{names[0]} … {names[-1]} ({len(names)} layers)"
+    return f"{names[0]} … {names[-1]} ({len(names)} of them)"
