@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..diagnostics import diagnose
 from ..errors import ArgumentError
 from ..experiments import exploding, exploding_view, network, training, vanishing
 from ..experiments.output import check_output, check_picture, write_json
@@ -188,11 +189,14 @@ def train(
     """
     if resume and checkpoint is None:
         raise ArgumentError("--resume: goes on from a file; name it with --checkpoint FILE")
-    if not resume:
-        check_output(checkpoint, force)
-        check_output(flow, force)
-        if flow is not None:
-            flow.unlink(missing_ok=True)
+    outputs = [path.resolve() for path in (checkpoint, flow, json, plot) if path is not None]
+    if len(set(outputs)) < len(outputs):
+        raise ArgumentError(
+            "--checkpoint, --flow, --json, --plot: each output is a file of its own; received one "
+            "file twice"
+        )
+    check_output(checkpoint, force or resume)
+    check_output(flow, force or resume)
     check_output(json, force)
     check_picture(plot, force)
     config = training.Config(
@@ -212,8 +216,11 @@ def train(
     result = training.train(
         config, checkpoint=checkpoint, resume=resume, flow_path=flow, callback=report, progress=True
     )
+    if resume and not result.flow.records:
+        console.print(f"{checkpoint}: {len(result.history)} epochs are done, none is left")
     if result.flow.records:
-        console.print(f"\n{result.flow}", highlight=False, markup=False, soft_wrap=True)
+        for text in (result.flow, diagnose(result.flow)):
+            console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
     if plot is not None:
         replace_file(plot, lambda file: result.flow.plot().savefig(file, format=plot.suffix[1:]))
     if json is not None:
