@@ -44,7 +44,7 @@ class TestTrain:
         for first, second in zip(a["history"], b["history"], strict=True):
             assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
-    def test_ctrl_c_leaves_a_whole_checkpoint(self, tmp_path):
+    def test_c04_ctrl_c_leaves_a_whole_checkpoint(self, tmp_path):
         checkpoint = tmp_path / "run.npz"
         arguments = ("train", "--epochs", "100000", "--checkpoint", str(checkpoint))
         process = subprocess.Popen(
@@ -77,12 +77,12 @@ class TestTrain:
             (["--plot", "out.txt"], "ends in .png"),
         ],
     )
-    def test_refuses_in_one_line(self, arguments, message):
+    def test_c01_refuses_in_one_line(self, arguments, message):
         result = run("train", *arguments)
         assert result.returncode == 2 and result.stdout == ""
         assert len(result.stderr.splitlines()) == 1 and message in result.stderr
 
-    def test_a_damaged_checkpoint_exits_1_and_is_named(self, tmp_path):
+    def test_c02_a_damaged_checkpoint_exits_1_and_is_named(self, tmp_path):
         path = tmp_path / "run.npz"
         path.write_bytes(b"not a checkpoint")
         result = run(*SMALL, "--checkpoint", path, "--resume")
@@ -90,13 +90,39 @@ class TestTrain:
         assert len(result.stderr.splitlines()) == 1
         assert path.read_bytes() == b"not a checkpoint"
 
-    def test_an_output_that_exists_is_not_overwritten(self, tmp_path):
+    def test_c05_an_output_that_exists_is_not_overwritten(self, tmp_path):
         path = tmp_path / "run.npz"
         path.write_bytes(b"mine")
         result = run(*SMALL, "--checkpoint", path)
         assert result.returncode == 2 and "--force" in result.stderr
         assert path.read_bytes() == b"mine"
         assert run(*SMALL, "--checkpoint", path, "--force").returncode == 0
+
+    def test_a_refused_call_removes_nothing(self, tmp_path):
+        flow = tmp_path / "flow.jsonl"
+        flow.write_bytes(b"mine")
+        assert run(*SMALL, "--flow", flow, "--force", "--lr", "-1").returncode == 2
+        assert flow.read_bytes() == b"mine"
+
+    def test_no_file_is_for_two_things(self, tmp_path):
+        path = tmp_path / "out"
+        result = run(*SMALL, "--json", path, "--checkpoint", path.parent / "." / "out")
+        assert result.returncode == 2 and "each output is a file of its own" in result.stderr
+        assert not path.exists()
+
+    @pytest.mark.parametrize("option", ["--checkpoint", "--flow"])
+    def test_resume_needs_directories_that_exist_before_it_trains(self, tmp_path, option):
+        place = tmp_path / "missing" / "file"
+        options = ("--checkpoint", tmp_path / "run.npz", option, place, "--resume")
+        result = run(*SMALL, *options)
+        assert result.returncode == 2 and "its directory must exist" in result.stderr
+        assert result.stdout == ""
+
+    def test_says_when_there_is_nothing_left_to_train(self, tmp_path):
+        command = (*SMALL, "--checkpoint", tmp_path / "run.npz", "--resume")
+        run(*command)
+        result = run(*command)
+        assert result.returncode == 0 and "2 epochs are done" in result.stdout
 
     def test_what_diverges_says_so(self):
         result = run("train", "--optimizer", "sgd", "--lr", "1e6", "--epochs", 1)
@@ -153,3 +179,62 @@ class TestReproduce:
     def test_an_unknown_name_is_refused(self):
         result = run("reproduce", "nothing-like-it")
         assert result.returncode == 2 and "There are" in result.stderr
+
+
+class TestClaims:
+    def test_one_claim_in_both_languages(self, tmp_path):
+        numbers, text = tmp_path / "out.json", tmp_path / "out.md"
+        result = run(
+            "claims", "gradient-accuracy", "--quick", "--json", numbers, "--markdown", text
+        )
+        assert result.returncode == 0, result.stderr
+        assert "refuted" in result.stdout and "梯度" in result.stdout
+        (claim,) = json.loads(numbers.read_text(encoding="utf-8"))["claims"]
+        assert claim["verdict"]["word"] == "refuted" and claim["numbers"]
+        assert "gradient-accuracy" in text.read_text(encoding="utf-8")
+
+    def test_an_unknown_claim_is_refused(self):
+        result = run("claims", "nothing-like-it")
+        assert result.returncode == 2 and "There are initialisation" in result.stderr
+
+
+class TestExplode:
+    def test_table_verdict_and_files(self, tmp_path):
+        numbers, picture = tmp_path / "out.json", tmp_path / "out.png"
+        result = run("explode", "--steps", 5, "--json", numbers, "--plot", picture)
+        assert result.returncode == 0 and result.stderr == ""
+        assert "clipped at 1" in result.stdout and "The gradient" in result.stdout
+        content = json.loads(numbers.read_text(encoding="utf-8"))
+        assert len(content["start"]["norms"]) == content["config"]["length"]
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--lr", "0"], "lr"),
+            (["--spectral-radius", "-1"], "spectral_radius"),
+            (["--activation", "step"], "--activation"),
+            (["--length", "1"], "--length"),
+        ],
+    )
+    def test_refuses_in_one_line(self, arguments, message):
+        result = run("explode", *arguments)
+        assert result.returncode == 2 and message in result.stderr
+        assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
+
+
+class TestRemedies:
+    def test_ranks_and_writes(self, tmp_path):
+        numbers, picture = tmp_path / "out.json", tmp_path / "out.png"
+        result = run(
+            "remedies", "--depth", 3, "--width", 8, "--steps", 2, "--seeds", 3, "--no-pairs",
+            "--workers", 1, "--json", numbers, "--plot", picture,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert "sick" in result.stdout and "batch norm" in result.stdout
+        assert json.loads(numbers.read_text(encoding="utf-8"))
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+    def test_an_unknown_sickness_is_refused(self):
+        result = run("remedies", "cold")
+        assert result.returncode == 2 and len(result.stderr.splitlines()) == 1

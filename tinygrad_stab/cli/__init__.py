@@ -12,7 +12,7 @@ try:
 except ImportError:  # the engine alone is installed
     sys.exit("tinygrad-stab: the command line needs: pip install 'tinygrad_stab[lab]'")
 
-from . import see, prove, measure, reproduce  # noqa: F401, I001  # each adds its commands, in this order
+from . import see, course, prove, measure, reproduce  # noqa: F401, I001  # each adds its commands, in this order
 from .app import main
 
 __all__ = ["main"]

@@ -12,9 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ArgumentError
-from ..experiments import cells, cells_view, parallel, published
+from ..experiments import (
+    audit,
+    cells,
+    cells_view,
+    claims_view,
+    network,
+    parallel,
+    published,
+    remedies_view,
+)
+from ..experiments import remedies as treatment
 from ..experiments import reproduce as rows
-from ..experiments.output import check_output, write_json
+from ..experiments.output import check_output, check_picture, write_json
 from ..experiments.sweep import canonical_json
 from ..experiments.sweep import sweep as run_sweep
 from ..files import replace_file
@@ -80,6 +90,97 @@ def reproduce(
         write_json(json, {"passed": not failed, "rows": [o.to_dict() for o in outcomes]})
     if failed:
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Reproduce")
+def claims(
+    name: Annotated[
+        str, typer.Argument(help="Only claims with this in their name. Default: all.")
+    ] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer seeds and steps: all in under two minutes.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to share the claims.")] = 2,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a table for people.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all numbers.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """Put common claims about gradients to the test: supported, refuted, or depends on what.
+
+    Verdicts follow from the numbers of this run. With a NAME, every number is shown.
+    """
+    check_output(markdown, force)
+    check_output(json, force)
+    names = audit.chosen(name)
+    running = audit.audit(names, quick, min(workers, len(names)))
+    audits = sorted(
+        progress(running, len(names), "testing"), key=lambda found: names.index(found.claim.name)
+    )
+    console = Console()
+    if name:
+        for found in audits:
+            console.print(claims_view.panel(found))
+    else:
+        console.print(claims_view.table(audits))
+    if markdown is not None:
+        text = claims_view.markdown(audits)
+        replace_file(markdown, lambda file: file.write(text.encode()))
+    if json is not None:
+        write_json(json, {"claims": [found.to_dict() for found in audits]})
+
+
+_REMEDIES = treatment.Config()
+
+
+@app.command(rich_help_panel="Reproduce")
+def remedies(
+    preset: Annotated[
+        treatment.Preset, typer.Argument(help="What the network suffers from.")
+    ] = _REMEDIES.preset,
+    depth: Annotated[
+        int | None, typer.Option(min=3, help="Weight layers. Default: the preset's.")
+    ] = None,
+    width: Annotated[int, typer.Option(min=2, help="Units a layer.")] = _REMEDIES.width,
+    activation: Annotated[
+        network.Activation | None, typer.Option(help="Default: the preset's.")
+    ] = None,
+    init: Annotated[
+        network.Initialisation | None, typer.Option(help="Default: the preset's.")
+    ] = None,
+    data: Annotated[treatment.Data, typer.Option(help="What to learn.")] = _REMEDIES.data,
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = _REMEDIES.steps,
+    seeds: Annotated[int, typer.Option(min=3, help="Runs of each treatment.")] = _REMEDIES.seeds,
+    pairs: Annotated[bool, typer.Option(help="Try pairs of cures too.")] = _REMEDIES.pairs,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="150 steps, 4 seeds, no pairs: half a minute.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw accuracies and gradients: .png, .svg.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all numbers.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite output files.")] = False,
+) -> None:
+    """Give a sick network each cure alone and in pairs, and rank what they do.
+
+    Same data, same seeds, each cure at the best of a few learning rates; intervals are bootstrapped
+    over seeds. What does nothing, or harm, says so.
+    """
+    check_picture(plot, force)
+    check_output(json, force)
+    given = {"steps": steps, "seeds": seeds, "pairs": pairs} | (treatment.QUICK if quick else {})
+    config = treatment.Config(
+        preset, depth, width, activation, init, data, workers=workers, **given
+    )
+    result = treatment.remedies(config)
+    Console().print(remedies_view.table(result))
+    if plot is not None:
+        figure = remedies_view.plot(result)
+        replace_file(plot, lambda file: figure.savefig(file, format=plot.suffix[1:]))
+    if json is not None:
+        write_json(json, result.to_dict())
 
 
 @app.command(rich_help_panel="Reproduce")
