@@ -206,7 +206,7 @@ def test_missing_data_exits_1_and_names_the_path(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["vanish", "--help"]])
-def test_help_and_version_are_light(arguments):
+def test_c03_help_and_version_are_light(arguments):
     code = (
         "import sys, socket\n"
         "def refuse(*a, **k): raise RuntimeError('touched the network')\n"

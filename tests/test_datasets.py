@@ -92,14 +92,14 @@ class TestIdx:
             (lambda a: gzip.compress(struct.pack(">II", 0x803, 2)), "must give 3 lengths"),
         ],
     )  # fmt: skip
-    def test_damaged_files_name_themselves(self, content, message, images, tmp_path):
+    def test_i19_damaged_files_name_themselves(self, content, message, images, tmp_path):
         path = tmp_path / "images.gz"
         path.write_bytes(content(images))
         with pytest.raises(DataError, match=message) as caught:
             datasets.read_idx(path, 0x803)
         assert str(path) in str(caught.value)
 
-    def test_a_bomb_is_read_no_further_than_its_header_says(self, images, tmp_path):
+    def test_i20_a_bomb_is_read_no_further_than_its_header_says(self, images, tmp_path):
         import tracemalloc
 
         path = tmp_path / "bomb.gz"

@@ -23,6 +23,14 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_reads_the_old_file_reads_it_to_the_end(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        replace_file(path, lambda file: file.write(b"newer"))
+        assert reader.read() == "old" and path.read_text() == "newer"
+
+
 def test_a_link_stays_one(tmp_path):
     real, link = tmp_path / "real.txt", tmp_path / "link.txt"
     real.write_text("old")
@@ -32,6 +40,16 @@ def test_a_link_stays_one(tmp_path):
     assert link.is_symlink()
     assert real.read_text() == "new"
     assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_file_is_refused_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"  # as /dev/stdout may be, or /dev/null, which root could replace
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        with pytest.raises(OSError, match="not a file") as caught:
+            replace_file(place, lambda file: file.write(b"new"))
+        assert caught.value.filename == str(place)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path):

@@ -1,5 +1,6 @@
 """Files that are whole or not there: what is killed while it writes leaves the old file."""
 
+import errno
 import glob
 import os
 import tempfile
@@ -18,7 +19,14 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Whatever goes wrong before that, an error, an interrupt, a full disk, a kill, leaves what was
     at ``path`` as it was; a link is followed, what it points to is replaced. A kill leaves its
     draft, too, until a later process replaces the same file.
+
+    Raises
+    ------
+    OSError
+        ``path`` is a directory, a pipe or a device, or the file cannot be written.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file that can be replaced", str(path))
     path = path.resolve()
     prefix, suffix = f".{path.name}.", ".draft"
     for left in path.parent.glob(f"{glob.escape(prefix)}????????{suffix}"):

@@ -70,6 +70,13 @@ class TestRecord:
         with np.errstate(all="ignore"):
             assert measure.joint_norm([np.full(4, scale)]) == pytest.approx(2 * scale)
 
+    @pytest.mark.parametrize("columns", [64, 784, 1000, 1024])
+    def test_a_sample_meets_rows_and_columns_alike(self, columns):
+        rows, places = np.divmod(measure.sample(np.arange(512 * columns)), columns)
+        for found, count in ((rows, 512), (places, columns)):
+            assert len(found) == measure.SAMPLE and found.max() > 0.9 * count
+            assert np.std(found) == pytest.approx(count / np.sqrt(12), rel=0.3)
+
     def test_dead_units_are_those_that_no_example_moves(self):
         model = net(tg.nn.ReLU)
         model[0].bias.data[:4] = -100.0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygrad_stab as tg
-from tinygrad_stab.errors import ArgumentError, CheckpointError
+from tinygrad_stab.errors import ArgumentError, CheckpointError, DataError
 from tinygrad_stab.experiments.training import Config, sets, train
 
 SMALL = Config(epochs=2, examples=200, hidden=(16,), batch_size=50)
@@ -180,3 +180,56 @@ class TestErrors:
             train(replace(SMALL, batch_size=201))
         with pytest.raises(ArgumentError, match="examples is at most 1438"):
             train(Config(examples=2000))
+
+
+class TestFlowLog:
+    def test_of_a_run_that_was_interrupted_is_that_of_one_that_was_not(self, tmp_path):
+        whole, cut, path = (tmp_path / name for name in ("whole.jsonl", "cut.jsonl", "run.npz"))
+        config = replace(SMALL, epochs=5)
+        train(config, flow_path=whole, every=1)
+
+        def fail(record):
+            if record["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train(config, checkpoint=path, flow_path=cut, every=1, callback=fail)
+        lines = whole.read_bytes().splitlines(keepends=True)
+        # Killed in the middle of a later step, and of a line.
+        cut.write_bytes(b"".join(lines[:11]) + lines[11][:20])
+        train(config, checkpoint=path, resume=True, flow_path=cut, every=1)
+        assert cut.read_bytes() == whole.read_bytes()
+
+    def test_is_written_anew_by_a_new_run(self, tmp_path):
+        log = tmp_path / "flow.jsonl"
+        for _ in range(2):
+            train(SMALL, flow_path=log, every=1)
+        assert log.read_bytes().count(b"\n") == 8
+
+    @pytest.mark.parametrize("content", [b"my thesis\n", b"[1]\n", b'{"step": "x"}\n', b"\xff\n"])
+    def test_something_else_is_not_taken_for_it(self, tmp_path, content):
+        log, path = tmp_path / "thesis.txt", tmp_path / "run.npz"
+        log.write_bytes(content)
+        with pytest.raises(DataError, match=r"thesis.txt: .* gradient flow"):
+            train(SMALL, checkpoint=path, resume=True, flow_path=log)
+        assert log.read_bytes() == content and not path.exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"history": 5}, {"history": [1, 2]}, {"config": 3}, {"history": None}], ids=str
+)
+def test_a_checkpoint_with_another_content_is_refused(tmp_path, change):
+    path = tmp_path / "run.npz"
+    train(SMALL, checkpoint=path)
+    tg.save(tg.load(path) | change, path)
+    with pytest.raises(CheckpointError, match="must be of the run"):
+        train(SMALL, checkpoint=path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad"])
+def test_one_cycle_gives_no_momentum_to_what_has_none(name):
+    result = train(replace(SMALL, optimizer=name, schedule="one-cycle", epochs=1))
+    assert result.history[0]["lr"] > 0
+    one = replace(SMALL, optimizer="sgd", schedule="one-cycle", lr=0.01, epochs=3)
+    other = replace(one, optimizer="momentum")
+    assert train(one).history[-1]["loss"] > train(other).history[-1]["loss"]

@@ -215,7 +215,7 @@ def test_swapped_and_absurd_arguments(path):
 
 def test_places_that_cannot_be_written_are_named(tmp_path):
     for place in (tmp_path / "none" / "run.npz", tmp_path):
-        with pytest.raises(OSError) as caught:
+        with pytest.raises(OSError, match=r"No such file|not a file") as caught:
             save(1, place)
         assert caught.value.filename == str(place)
     with pytest.raises(DataNotFoundError, match=r"nowhere: cannot be read \(No such file"):

@@ -301,6 +301,7 @@ class TestWhatGoesWrong:
             ({"schedule_per": "batch"}, ArgumentError),
             ({"schedule": "cosine"}, DtypeError),
             ({"callbacks": [None]}, DtypeError),
+            *(({name: 5}, DtypeError) for name in ("loss", "clip", "penalty", "evaluate", "log")),
         ],
     )
     def test_arguments_that_cannot_do_their_part_change_nothing(self, data, changes, error):
@@ -316,11 +317,10 @@ class TestWhatGoesWrong:
         with pytest.raises(ArgumentError, match=r"returns a mapping .* received"):
             fit(*line(data), evaluate=lambda model: measured)
 
-
     def test_a_target_without_axes_is_one_example(self):
         model = nn.Linear(3, 2, rng=0)
         batches = [(np.ones(3), np.array(0)), (np.zeros(3), 1)]
-        records = fit(model, batches, nn.CrossEntropyLoss(), SGD(model.parameters()))
+        records = fit(model, batches, nn.CrossEntropyLoss(), optim.SGD(model.parameters()))
         assert np.isfinite(records[0]["loss"])
 
 
@@ -535,6 +535,8 @@ class TestEarlyStopping:
             {"best": "x"},
             {"best": None},
             {"best_epoch": {}},
+            {"best_epoch": math.inf},
+            {"best": 10**400},
             {"best_state": 3},
             {"best_state": None},
         ],

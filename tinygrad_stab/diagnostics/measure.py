@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy import ndarray
 from ..arrays import norm
 from ..core.tensor import Tensor
 
-# Norms are of all elements; the rest of up to so many, evenly spaced: more would cost too much
+# Norms are of all elements; the rest of up to so many, from all over: more would cost too much
 # beside the step that is watched.
 SAMPLE, RUN = 1024, 32
 # Slopes of an activation are of as many examples as hold so many elements.
@@ -27,7 +28,7 @@ class Size(NamedTuple):
     norm, rms : float
         √Σx² and √(Σx²/n), of all elements.
     mean, max : float
-        Of |x|. These and what follows are of up to 1024 elements, evenly spaced.
+        Of |x|. These and what follows are of up to 1024 elements, from all over.
     quantiles : tuple of float
         Of |x|, at 5, 25, 50, 75 and 95 %.
     zeros, subnormals : float
@@ -134,13 +135,20 @@ def plain(value: Any) -> Any:
 
 
 def sample(array: ndarray) -> ndarray:
-    """Up to `SAMPLE` elements as a vector: all, or evenly spaced runs of neighbours."""
+    """Up to `SAMPLE` elements as a vector: all, or runs of neighbours from all over."""
     flat = array.reshape(-1)
-    if flat.size <= SAMPLE:
-        return flat
-    # In runs, for to fetch single elements from all over the memory takes ten times as long.
-    runs = SAMPLE // RUN
-    return flat[: flat.size // runs * runs].reshape(runs, -1)[:, :RUN].reshape(-1)
+    return flat if flat.size <= SAMPLE else flat[_places(flat.size)]
+
+
+@lru_cache(maxsize=256)
+def _places(size: int) -> ndarray:
+    """Which elements are looked at, of so many: always the same.
+
+    In runs, for to fetch single elements from all over the memory takes ten times as long; at
+    random, for evenly spaced runs would meet the same few columns in every row.
+    """
+    starts = np.random.default_rng(0).integers(size - RUN + 1, size=SAMPLE // RUN)
+    return (np.sort(starts)[:, None] + np.arange(RUN)).reshape(-1)
 
 
 def joint_norm(arrays: Sequence[ndarray]) -> float:

@@ -1,5 +1,6 @@
 """Train a network on digits or MNIST: choices, results, and how its gradients fared."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -10,7 +11,8 @@ import numpy as np
 
 from .. import datasets
 from ..diagnostics.flow import GradientFlow
-from ..errors import ArgumentError, CheckpointError
+from ..errors import ArgumentError, CheckpointError, DataError
+from ..files import replace_file
 from ..nn import CrossEntropyLoss, Module
 from ..optim import (
     SGD,
@@ -219,7 +221,8 @@ def train(
     resume : bool
         Go on from the checkpoint, if there is one: the run ends as if it had never stopped.
     flow_path : path, optional
-        The gradient-flow log is appended to this file, a line of JSON a record.
+        The gradient-flow log, a line of JSON a record, is written to this file; that of a resumed
+        run goes on from the checkpoint, what it has of later steps is cut off.
     every : int, optional
         Steps between records of the gradients; None for some 200 in all.
     callback : callable, optional
@@ -237,6 +240,8 @@ def train(
         A batch larger than the data.
     CheckpointError
         The checkpoint is of another configuration, or no checkpoint.
+    DataError
+        A run is resumed, and ``flow_path`` is no log of gradient flow.
     NonFiniteError
         The loss is no longer finite.
 
@@ -269,6 +274,11 @@ def train(
     if resume and checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, config, parts)
     done = len(history)
+    if flow_path is not None and flow_path.exists():
+        if resume:
+            _cut_log(flow_path, done * len(loader))
+        else:
+            flow_path.unlink()
 
     def after_epoch(record: dict[str, Any]) -> None:
         history.append(record)
@@ -295,23 +305,53 @@ def train(
 def _resume(checkpoint: Path, config: Config, parts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Load a checkpoint of the same configuration; the epochs that are behind."""
     saved = load(checkpoint)
-    held = saved.get("config") if isinstance(saved, dict) else None
+    held, history = map(saved.get, ("config", "history")) if isinstance(saved, dict) else (0, 0)
     wanted = asdict(config)
-    if isinstance(held, dict) and config.schedule not in _PLANNED:
+    if not (isinstance(held, dict) and isinstance(history, list) and all(map(_is_record, history))):
+        raise CheckpointError(
+            f"{checkpoint}: must be of the run that it is resumed with; it is a checkpoint of "
+            f"something else. Name another file"
+        )
+    if config.schedule not in _PLANNED:
         held = held | {"epochs": config.epochs}  # such a run can be made longer
     if held != wanted:
-        other = [k for k in wanted if not isinstance(held, dict) or held.get(k) != wanted[k]]
+        other = [name for name in wanted if held.get(name) != wanted[name]]
         raise CheckpointError(
             f"{checkpoint}: must be of the run that it is resumed with; it differs in "
             f"{', '.join(other)}. Repeat the command that wrote it"
         )
     load(checkpoint, into=parts)
-    return list(saved["history"])
+    return history
+
+
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and {"epoch", "loss", "lr", "accuracy"} <= value.keys()
+
+
+def _cut_log(path: Path, steps: int) -> None:
+    """Leave the records of so many steps: those of later ones will be written again."""
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):  # what a kill left of the last line
+            break
+        try:
+            late = json.loads(line)["step"] >= steps
+        except (ValueError, TypeError, LookupError) as error:
+            raise DataError(
+                f"{path}: must be a log of gradient flow, to be gone on with; received "
+                f"{line[:60]!r}. Name another file"
+            ) from error
+        if late:
+            break
+        kept.append(line)
+    replace_file(path, lambda file: file.writelines(kept))
 
 
 def _schedule(name: Schedule, optimizer: Optimizer, lr: float, steps: int) -> Any:
     """A schedule for a run of so many steps."""
     warm = max(1, steps // 10)
+    # One that was chosen without a momentum is not given one.
+    cycled = any(g.get("momentum") or "betas" in g for g in optimizer.param_groups)
     makers: dict[str, Callable[[], Any]] = {
         "none": lambda: None,
         "step": lambda: StepLR(optimizer, max(1, steps // 3)),
@@ -319,7 +359,7 @@ def _schedule(name: Schedule, optimizer: Optimizer, lr: float, steps: int) -> An
         "cosine": lambda: CosineAnnealingLR(optimizer, steps),
         "warmup": lambda: WarmupLR(optimizer, warm),
         "warmup-cosine": lambda: WarmupCosineLR(optimizer, warm, max(steps, warm + 1)),
-        "one-cycle": lambda: OneCycleLR(optimizer, lr, steps + 1),
+        "one-cycle": lambda: OneCycleLR(optimizer, lr, steps + 1, cycle_momentum=cycled),
         "plateau": lambda: ReduceLROnPlateau(optimizer, factor=0.3, patience=1),
     }
     return makers[name]()

@@ -537,6 +537,14 @@ def check_reduction(reduction: str, known: Sequence[str] = tuple(_REDUCTIONS)) -
     check_choice("loss", known, reduction=reduction)
 
 
+def _floats(x: Any) -> Any:
+    """A tensor as it is; else an array, in which integers become floats."""
+    if isinstance(x, Operand):
+        return x
+    array = numbers(x)
+    return array if array.dtype.kind in "fc" else array.astype(float)
+
+
 def _reduce(losses: Any, reduction: str) -> Any:
     check_reduction(reduction)
     return _REDUCTIONS[reduction](losses)
@@ -559,11 +567,9 @@ def _weights(name: str, weight: Any, losses: Any) -> Any:
 
 def _same_shape(loss: str, input: Any, target: Any) -> tuple[Any, Any]:
     """Input and target as tensors or arrays, if their shapes are the same."""
-    if not isinstance(input, Operand):
-        input = np.asarray(input)
-        input = input.astype(float) if input.dtype.kind in "iub" else input
+    input = _floats(input)
     if not isinstance(target, Operand | np.ndarray) or target.dtype.kind in "iub":
-        target = np.asarray(target, input.dtype)  # numbers as such do not widen float32
+        target = numbers(target, input.dtype)  # numbers as such do not widen float32
     if np.shape(input) != np.shape(target):
         raise ShapeError(
             f"{loss}: input and target must have the same shape, without broadcasting "
@@ -670,7 +676,8 @@ def cross_entropy(
         "cross_entropy", "from 0 to 1", lambda e: 0 <= e <= 1, label_smoothing=label_smoothing
     )
     check_reduction(reduction)
-    target = target if isinstance(target, Operand) else np.asarray(target)
+    input = _floats(input)
+    target = target if isinstance(target, Operand) else numbers(target)
     if np.ndim(input) > 2:
         if np.ndim(target) == np.ndim(input):
             target = moveaxis(target, 1, -1)
@@ -735,7 +742,7 @@ def nll_loss(
     >>> tg.nn.functional.nll_loss(tg.tensor([[-1.0, -2.0]]), np.array([1]))
     tensor(2.)
     """
-    target = np.asarray(target)
+    input, target = _floats(input), np.asarray(target)
     shape = np.shape(input)
     if np.ndim(input) > 2:
         input = moveaxis(input, 1, -1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice
+from ..checks import check_choice, check_numbers
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 
@@ -47,6 +47,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     2.0
     """
     slope = 0.01 if param is None else param
+    check_numbers("calculate_gain", "finite", lambda a: True, param=slope)
     linear = ("linear", "conv1d", "conv2d", "conv3d", "sigmoid")
     gains = dict.fromkeys(linear, 1.0) | {
         "tanh": 5 / 3,
@@ -54,7 +55,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         "leaky_relu": math.sqrt(2 / (1 + slope**2)),
         "selu": 3 / 4,
     }
-    if nonlinearity not in gains:
+    if not isinstance(nonlinearity, str) or nonlinearity not in gains:
         raise ArgumentError(
             f"calculate_gain: knows {', '.join(gains)}; received {nonlinearity!r}. "
             f"For another activation pass gain= to the initialiser"
@@ -73,6 +74,10 @@ def _fans(tensor: Tensor, scheme: str) -> tuple[int, int]:
     return tensor.shape[1] * receptive, tensor.shape[0] * receptive
 
 
+def _check_size(scheme: str, **sizes: Any) -> None:
+    check_numbers(scheme, "finite, at least 0", lambda s: s >= 0, **sizes)
+
+
 def _draw(tensor: Tensor, kind: str, std: float, rng: Rng) -> Tensor:
     """Fill with mean 0 and the given standard deviation."""
     rng = np.random.default_rng(rng)
@@ -85,6 +90,7 @@ def _draw(tensor: Tensor, kind: str, std: float, rng: Rng) -> Tensor:
 
 
 def _xavier(tensor: Tensor, kind: str, gain: float, rng: Rng) -> Tensor:
+    _check_size(f"xavier_{kind}_", gain=gain)
     fan_in, fan_out = _fans(tensor, f"xavier_{kind}_")
     return _draw(tensor, kind, gain * math.sqrt(2 / max(fan_in + fan_out, 1)), rng)
 
@@ -210,6 +216,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, rng: Rng = None) -> Tensor:
     >>> bool(np.allclose(w @ w.T, np.eye(3)))
     True
     """
+    _check_size("orthogonal_", gain=gain)
     _fans(tensor, "orthogonal_")
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     normal = np.random.default_rng(rng).normal(size=(rows, columns))
@@ -222,12 +229,16 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, rng: Rng = None) -> Tensor:
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, rng: Rng = None) -> Tensor:
     """Normal numbers of the given mean and standard deviation; any shape."""
+    check_numbers("normal_", "finite", lambda m: True, mean=mean)
+    _check_size("normal_", std=std)
     tensor.data = np.random.default_rng(rng).normal(mean, std, tensor.shape)
     return tensor
 
 
 def uniform_(tensor: Tensor, low: float = 0.0, high: float = 1.0, rng: Rng = None) -> Tensor:
     """Uniform numbers between two bounds; any shape."""
+    check_numbers("uniform_", "finite", lambda b: True, low=low, high=high)
+    check_numbers("uniform_", f"finite, at least low={low}", lambda h: h >= low, high=high)
     tensor.data = np.random.default_rng(rng).uniform(low, high, tensor.shape)
     return tensor
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import numbers
 from ..core.mode import mode
 from ..core.tensor import Tensor
-from ..errors import ArgumentError, StateDictError
+from ..errors import ArgumentError, StateDictError, describe
 
 
 class Module:
@@ -126,6 +126,11 @@ class Module:
         StateDictError
             Names every missing, unexpected and misshapen entry. Nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise StateDictError(
+                f"load_state_dict: a state is a mapping of names to arrays; received "
+                f"{describe(state)}. Pass what state_dict() returned"
+            )
         own = self._state()
         missing = [name for name in own if name not in state]
         unexpected = [name for name in state if name not in own]
@@ -182,6 +187,8 @@ def _misfit(name: str, array: np.ndarray, held: Any) -> str:
     whole = held.dtype.kind in "iub"
     if array.dtype.kind not in ("iub" if whole else "fiub"):
         return f"{name} holds {array.dtype}, not {'integers' if whole else 'real numbers'}"
+    if isinstance(held, np.ndarray) and not held.flags.writeable:
+        return f"{name} is read-only"
     return ""
 
 

@@ -257,7 +257,7 @@ class RMSprop(Optimizer):
         if group["centered"]:
             m = state["grad_avg"]
             m += (1 - alpha) * (g - m)
-            variance = v - m * m
+            variance = np.maximum(v - m * m, 0)  # by rounding it can come out below
         change = g / (np.sqrt(variance) + group["eps"])
         if group["momentum"]:
             b = state["momentum_buffer"]

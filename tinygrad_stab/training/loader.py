@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import numbers
-from ..checks import check_integers
+from ..checks import check_integers, is_integer
 from ..errors import ArgumentError, StateDictError
 
 
@@ -114,12 +114,14 @@ class DataLoader:
             No state of a loader with this kind of generator. Nothing is changed.
         """
         try:
-            epoch, rng = int(state["epoch"]), state["rng"]
+            epoch, rng = state["epoch"], state["rng"]
+            if not is_integer(epoch, 0):
+                raise ValueError("the epoch is an integer of at least 0")
             self.rng.bit_generator.state = rng
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise StateDictError(
                 f"load_state_dict: needs the epoch of a DataLoader and the state of its "
                 f"{type(self.rng.bit_generator).__name__}; received {state!r:.200} ({error}). "
                 f"Was it made by state_dict() of a loader?"
             ) from error
-        self.epoch = epoch
+        self.epoch = int(epoch)

@@ -120,7 +120,9 @@ def fit(
     (3, True)
     """
     callbacks = list(callbacks)
-    _check(model, loader, optimizer, schedule, schedule_per, callbacks, epochs, start_epoch)
+    given = [function for function in (clip, penalty, evaluate, log) if function is not None]
+    functions = [loss, *given, *callbacks]
+    _check(model, loader, optimizer, schedule, schedule_per, functions, epochs, start_epoch)
     history: list[Record] = []
     with progress_bar(progress, (epochs - start_epoch) * len(loader)) as advance:
         for epoch in range(start_epoch + 1, epochs + 1):
@@ -132,7 +134,7 @@ def fit(
                     steps.append(_step(model, batch, loss, optimizer, penalty, clip, place))
                     if schedule is not None and schedule_per == "step":
                         schedule.step()
-                sizes.append(len(batch[-1]))
+                sizes.append((*np.shape(batch[-1]), 1)[0])  # without axes it is one example
                 if log is not None:
                     log(steps[-1], (epoch - 1) * len(loader) + i)
                 advance(f"epoch {epoch}/{epochs}  loss {steps[-1]['loss']:.4g}")
@@ -237,7 +239,7 @@ def _new_entries(measured: Any, record: Record) -> Mapping[str, float]:
 
 def _check(
     model: Any, loader: Any, optimizer: Any, schedule: Any, schedule_per: Any,
-    callbacks: list[Any], epochs: Any, start_epoch: Any,
+    functions: list[Any], epochs: Any, start_epoch: Any,
 ) -> None:  # fmt: skip
     """Refuse, before anything is changed, what cannot be trained with."""
     for name, value, kind in (("model", model, Module), ("optimizer", optimizer, Optimizer)):
@@ -258,8 +260,11 @@ def _check(
         )
     check_integers("fit", 0, epochs=epochs, start_epoch=start_epoch)
     check_choice("fit", ("epoch", "step"), schedule_per=schedule_per)
-    if wrong := [callback for callback in callbacks if not callable(callback)]:
-        raise DtypeError(f"fit: callbacks are called with a record; received {wrong[0]!r:.60}")
+    if wrong := [function for function in functions if not callable(function)]:
+        raise DtypeError(
+            f"fit: loss, clip, penalty, evaluate, log and the callbacks are functions; received "
+            f"{wrong[0]!r:.60}"
+        )
     moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if moved.isdisjoint(id(p) for p in model.parameters()):
         raise ArgumentError(

@@ -117,7 +117,7 @@ class EarlyStopping:
             best, epoch = float(state["best"]), int(state["best_epoch"])
             bad = int(state["bad_epochs"])
             best_state = {name: np.array(array) for name, array in state["best_state"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise StateDictError(
                 f"load_state_dict: needs the state of an EarlyStopping; received {state!r:.200} "
                 f"({error}). Was it made by its state_dict()?"
