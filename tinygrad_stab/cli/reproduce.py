@@ -154,7 +154,7 @@ def remedies(
     seeds: Annotated[int, typer.Option(min=3, help="Runs of each treatment.")] = _REMEDIES.seeds,
     pairs: Annotated[bool, typer.Option(help="Try pairs of cures too.")] = _REMEDIES.pairs,
     quick: Annotated[
-        bool, typer.Option("--quick", help="150 steps, 4 seeds, no pairs: half a minute.")
+        bool, typer.Option("--quick", help="Fewer steps and seeds, no pairs: half a minute.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     plot: Annotated[
@@ -175,7 +175,9 @@ def remedies(
         preset, depth, width, activation, init, data, workers=workers, **given
     )
     result = treatment.remedies(config)
-    Console().print(remedies_view.table(result))
+    console = Console()
+    console.print(remedies_view.table(result))
+    console.print(result.summary, highlight=False, soft_wrap=True)
     if plot is not None:
         figure = remedies_view.plot(result)
         replace_file(plot, lambda file: figure.savefig(file, format=plot.suffix[1:]))
