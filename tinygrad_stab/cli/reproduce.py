@@ -177,7 +177,7 @@ def remedies(
     result = treatment.remedies(config)
     console = Console()
     console.print(remedies_view.table(result))
-    console.print(result.summary, highlight=False, soft_wrap=True)
+    console.print("\n".join(result.summary), highlight=False, soft_wrap=True)
     if plot is not None:
         figure = remedies_view.plot(result)
         replace_file(plot, lambda file: figure.savefig(file, format=plot.suffix[1:]))

@@ -149,8 +149,8 @@ def speeds(train: Dataset, layers: int, seed: int, examples: int = 1000) -> list
 
 def accuracy_by_depth(
     train: Dataset, layers: int, seed: int = 0, epochs: int = 30, examples: int = 50_000
-) -> float:
-    """Validation accuracy of a net with so many hidden layers of 30 units, after training.
+) -> list[float]:
+    """Validation accuracy of a net with so many hidden layers of 30 units, after each epoch.
 
     Batches of 10, η = 0.1, λ = 5; trained on the first ``examples`` of MNIST's training images,
     validated on its last 10 000.
@@ -166,12 +166,14 @@ def accuracy_by_depth(
     ]
     optimizer = SGD(groups, lr=0.1)
     loss = BCEWithLogitsLoss(reduction="sum")
+    accuracies = []
     for _ in range(epochs):
         for inputs, target in loader:
             optimizer.zero_grad()
             (loss(model(inputs), target) / 10).backward(retain="leaves")
             optimizer.step()
-    return _correct(model, x[-10_000:], train.labels[-10_000:]) / 10_000
+        accuracies.append(_correct(model, x[-10_000:], train.labels[-10_000:]) / 10_000)
+    return accuracies
 
 
 @row(
@@ -260,7 +262,7 @@ def _decay(quick: bool) -> Measured:
 @row(
     "nielsen-depth",
     section="4 · Depth, and what cures it",
-    claim="validation accuracy with 1, 2, 3, 4 hidden layers of 30 sigmoid units, 30 epochs",
+    claim="validation accuracy with 1 … 4 hidden layers of 30 sigmoid units, best of 30 epochs",
     source="Nielsen 2015, ch. 5",
     published=" ".join(f"{x:.2%}" for x in BY_DEPTH),
     tolerance="± 0.5 %",
@@ -268,7 +270,10 @@ def _decay(quick: bool) -> Measured:
     mnist=True,
 )
 def _by_depth(quick: bool) -> Measured:
+    # From one epoch to the next it moves by some 0.4 %: the last alone would be a matter of luck.
     train = mnist()[0]
-    found = [accuracy_by_depth(train, layers) for layers in range(1, 5)]
-    passed = all(abs(x - y) <= 0.005 for x, y in zip(found, BY_DEPTH, strict=True))
-    return Measured(" ".join(f"{x:.2%}" for x in found), passed, {"accuracy": found})
+    runs = {str(layers): accuracy_by_depth(train, layers) for layers in range(1, 5)}
+    best = [max(accuracies) for accuracies in runs.values()]
+    passed = all(abs(x - y) <= 0.005 for x, y in zip(best, BY_DEPTH, strict=True))
+    last = " ".join(f"{accuracies[-1]:.2%}" for accuracies in runs.values())
+    return Measured(f"{' '.join(f'{x:.2%}' for x in best)} (last: {last})", passed, runs)
