@@ -1,5 +1,7 @@
 """The command that hands out the course."""
 
+import shutil
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -29,16 +31,17 @@ def course(
             f"{directory}: is not empty, and your work in it is not overwritten; name a new "
             f"directory, or pass --force"
         )
-    contents = {
-        item.name: item.read_bytes()
-        for item in _notebooks().iterdir()
-        if item.name.endswith((".ipynb", ".md"))
-    }
+    folder = _notebooks()
+    items = sorted(
+        (item for item in folder.iterdir() if item.name.endswith((".ipynb", ".md"))),
+        key=lambda item: item.name,
+    )
     directory.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        replace_file(directory / name, lambda file, content=content: file.write(content))
-    first = min(name for name in contents if name.endswith(".ipynb"))
-    print(f"{directory}: {len(contents)} files, of which {first} is the first to read")
+    for item in items:
+        with item.open("rb") as source:
+            replace_file(directory / item.name, partial(shutil.copyfileobj, source))
+    first = items[0].name
+    print(f"{directory}: {len(items)} files; {first} is the first to read")
     print("To start:")
     print("    pip install jupyterlab")
     print(f"    jupyter lab {directory / first}")

@@ -207,7 +207,8 @@ class ChainedScheduler(LRScheduler):
 
     lr(t) = lrₖ(… lr₂(lr₁(base, t), t) …, t): the product of the factors, for schedules that are
     base · factor(t), and then PyTorch's values. PyTorch's depend on the rate that each finds and
-    differ where a part is none (`CosineAnnealingLR` with η_min > 0, `OneCycleLR`).
+    differ where a part is none (`CosineAnnealingLR` with η_min > 0, `OneCycleLR`), or takes no
+    notice of it (`LambdaLR`).
 
     ``schedulers`` are of one optimiser, and may be composed themselves; from now on, step only
     the whole.
