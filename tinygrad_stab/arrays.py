@@ -1,4 +1,4 @@
-"""What counts as an array of numbers, and how large one is."""
+"""What counts as an array of numbers, how large one is, and what JSON holds of it."""
 
 import math
 from typing import Any
@@ -65,3 +65,20 @@ def rms(array: Any) -> float:
 def norm(array: Any) -> float:
     """√(Σ x²), right also where the squares over- or underflow."""
     return rms(array) * math.sqrt(np.size(array))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: no tuples, no arrays, and None for what is not finite.
+
+    >>> plain({"x": np.array([1.0, np.inf]), "n": (1, 2)})
+    {'x': [1.0, None], 'n': [1, 2]}
+    """
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,7 @@ import pytest
 
 from tinygrad_stab.errors import ArgumentError
 from tinygrad_stab.experiments import published
-from tinygrad_stab.experiments.published import ROWS, Measured, Outcome, finite, markdown, row
+from tinygrad_stab.experiments.published import ROWS, Measured, Outcome, markdown, row
 from tinygrad_stab.experiments.reproduce import chosen, reproduce
 
 QUICK = [name for name, row in ROWS.items() if row.quick]
@@ -36,7 +36,3 @@ def test_rows_are_chosen_by_name_or_by_how_long_they_take():
     assert chosen("", quick=True) == QUICK
     assert set(chosen("", quick=False)) == set(ROWS)
     assert chosen("veit", quick=False) == ["veit-paths"]
-
-
-def test_numbers_become_json():
-    assert finite({"a": (1.0, float("nan"))}) == {"a": [1.0, None]}

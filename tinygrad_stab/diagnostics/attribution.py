@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..arrays import norm
+from ..arrays import norm, plain
 from ..core.tensor import Tensor
 from ..errors import DtypeError, GraphError
 from ..inspection.explain import Explanation, explain
@@ -12,7 +12,6 @@ from ..inspection.trace import Node, trace
 from ..nn.module import Module
 from ..nn.normalization import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .flow import layers_of
-from .measure import plain
 
 KINDS = ("activation", "weights", "skip", "normalisation", "other")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from ..arrays import norm
+from ..arrays import norm, plain
 from ..core.tensor import Tensor
 
 # Norms are of all elements; the rest of up to so many, from all over: more would cost too much
@@ -121,17 +121,6 @@ class Record(NamedTuple):
             flat[f"saturated/{name}"] = activation.saturated
             flat[f"dead/{name}"] = activation.dead
         return flat
-
-
-def plain(value: Any) -> Any:
-    """Named tuples as dicts, all the way down; numbers that are not finite as None: for JSON."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, tuple):
-        return [plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sample(array: ndarray) -> ndarray:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..arrays import plain
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DtypeError
 from ..nn.functional import cross_entropy
 from ..nn.module import Module
 from .finite_width import gradient_band
 from .flow import GradientFlow
-from .measure import LayerFlow, Record, plain
+from .measure import LayerFlow, Record
 
 if TYPE_CHECKING:
     from numpy import ndarray

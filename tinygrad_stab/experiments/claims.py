@@ -15,14 +15,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from .. import datasets
-from ..arrays import rms
+from ..arrays import plain, rms
 from ..errors import ArgumentError
 from ..inspection.names import intermediates
 from ..nn import CrossEntropyLoss
 from ..optim import SGD, Optimizer
 from ..training import accuracy
 from .network import Stack
-from .published import finite
 from .steps import descend
 
 Numbers = dict[str, list[float]]
@@ -97,7 +96,7 @@ class Audit(NamedTuple):
             "chinese": self.claim.chinese,
             "setting": self.claim.setting,
             "verdict": self.verdict._asdict(),
-            "numbers": finite(self.numbers),
+            "numbers": plain(self.numbers),
             "earlier": self.claim.earlier,
             "seconds": round(self.seconds, 2),
         }

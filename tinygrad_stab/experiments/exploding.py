@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy import ndarray
 
-from ..arrays import rms
+from ..arrays import plain, rms
 from ..checks import check_choice, check_integers, check_numbers
 from ..core.tensor import Tensor
 from ..diagnostics import recurrent_bound
@@ -20,7 +20,7 @@ from ..nn import CrossEntropyLoss, Linear, Module, init
 from ..ops.activations import relu, sigmoid
 from ..ops.elementwise import tanh
 from ..optim import SGD, clip_grad_norm_
-from .published import Measured, finite, row
+from .published import Measured, row
 from .temporal_order import CLASSES, SYMBOLS, sequences
 
 Activation = Literal["tanh", "sigmoid", "relu", "linear"]
@@ -260,7 +260,7 @@ class Result:
         """Configuration, verdict, gradients and runs, for JSON: numbers that are not finite
         become None.
         """
-        return finite(
+        return plain(
             {
                 "config": asdict(self.config),
                 "verdict": {"regime": self.regime, "sentence": self.verdict},

@@ -1,10 +1,10 @@
 """Published results: what a source says, and the function that measures it again."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..arrays import plain
 from ..errors import ArgumentError
 
 
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
             "measured": found.text,
             "passed": found.passed,
             "seconds": round(self.seconds, 2),
-            "numbers": finite(found.numbers),
+            "numbers": plain(found.numbers),
         }
 
 
@@ -124,14 +124,3 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         ]  # fmt: skip
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines).strip() + "\n"
-
-
-def finite(value: Any) -> Any:
-    """Numbers as JSON holds them: what is not finite becomes None, tuples become lists."""
-    if isinstance(value, dict):
-        return {str(key): finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    if hasattr(value, "tolist"):  # of NumPy
-        return finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

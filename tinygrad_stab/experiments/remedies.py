@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from ..arrays import plain
 from ..checks import check_integers, check_numbers
 from ..errors import ArgumentError, StabError
 from .cures import CURES, PAIRS, OptimizerName, Setting, examples, measure
@@ -391,7 +392,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Configuration, findings and all numbers, for JSON: what is not finite becomes None."""
-        return _finite(
+        return plain(
             {
                 "config": asdict(self.config),
                 "summary": self.summary,
@@ -535,12 +536,3 @@ def _median_flow(runs: list[dict[str, Any]], when: str) -> Flow:
 
 def _log10(value: float) -> float:
     return math.log10(value) if value > 0 else -math.inf
-
-
-def _finite(value: Any) -> Any:
-    """The same, all the way down, with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

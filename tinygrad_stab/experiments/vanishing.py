@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .. import datasets
-from ..arrays import rms
+from ..arrays import plain, rms
 from ..core.tensor import Tensor
 from ..diagnostics import LayerStatistics, predict_factors
 from ..errors import ArgumentError
@@ -169,22 +169,21 @@ class Result:
         """The configuration, the verdict and the layers, for JSON: numbers that are not finite
         become None.
         """
-        layers = [
-            {key: _finite(value) for key, value in asdict(layer).items()} for layer in self.layers
-        ]
-        return {
-            "config": asdict(self.config),
-            "loss": _finite(self.loss),
-            "verdict": {
-                "regime": self.regime,
-                "sentence": self.verdict,
-                "factor": _finite(self.factor),
-                "predicted_factor": _finite(self.predicted_factor),
-                "underflow_layer": self.underflow,
-                "still_layers": self.still,
-            },
-            "layers": layers,
-        }
+        return plain(
+            {
+                "config": asdict(self.config),
+                "loss": self.loss,
+                "verdict": {
+                    "regime": self.regime,
+                    "sentence": self.verdict,
+                    "factor": self.factor,
+                    "predicted_factor": self.predicted_factor,
+                    "underflow_layer": self.underflow,
+                    "still_layers": self.still,
+                },
+                "layers": [asdict(layer) for layer in self.layers],
+            }
+        )
 
 
 def vanish(config: Config = Config()) -> Result:
@@ -290,10 +289,6 @@ def _ratio(sizes: list[float], i: int) -> float | None:
 def _mean_factor(factors: list[float | None]) -> float:
     known = [factor for factor in factors if factor is not None and factor > 0]
     return math.exp(sum(map(math.log, known)) / len(known)) if known else math.nan
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _learning(still: list[int], depth: int) -> str:

@@ -1,6 +1,5 @@
 """What a gradient check found, as numbers and in words."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
+from ..arrays import plain
 from .hints import hint
 
 CORRECT, WRONG, KINK, INCONCLUSIVE = VERDICTS = ("correct", "wrong", "kink", "inconclusive")
@@ -147,7 +147,7 @@ class GradientReport:
         return {
             "name": self.name,
             "passed": self.passed,
-            "power": _plain(self.power),
+            "power": plain(self.power),
             "counts": {verdict: self.count(verdict) for verdict in VERDICTS},
             "notes": self.notes,
             "inputs": [
@@ -156,7 +156,7 @@ class GradientReport:
                     "shape": list(one.shape),
                     "dtype": str(one.dtype),
                     **{
-                        field: _plain(getattr(one, field).tolist())
+                        field: plain(getattr(one, field))
                         for field in ("elements", "x", "analytic", "numeric", "complex_step",
                                       "tolerance", "left", "right", "power", "verdict")
                     },
@@ -165,13 +165,6 @@ class GradientReport:
             ],
             "second": None if self.second is None else self.second.to_dict(),
         }  # fmt: skip
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON has them, which knows neither NaN nor infinity."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _counts(report: GradientReport | InputReport) -> str:
