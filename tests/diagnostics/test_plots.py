@@ -98,7 +98,7 @@ class TestPanels:
 
 def panels_title(names):
     """The title that says by how much δ changes."""
-    return next(name for name in names if "a layer on its way down" in name)
+    return next(name for name in names if name.startswith("RMS of δ ×"))
 
 
 class TestPrediction:

@@ -467,3 +467,15 @@ class TestErrors:
     def test_the_subject_is_a_flow_or_a_model(self, wrong):
         with pytest.raises(DtypeError, match="a GradientFlow or a Module"):
             diagnose(wrong)
+
+
+def test_a_learning_rate_of_0_is_told_as_such():
+    model = tg.nn.Sequential(tg.nn.Linear(4, 8, rng=0), tg.nn.Tanh(), tg.nn.Linear(8, 3, rng=1))
+    sgd = tg.optim.SGD(model.parameters(), lr=0.0)
+    with tg.diagnostics.watch(model, sgd) as flow:
+        for _ in range(6):
+            sgd.zero_grad()
+            tg.nn.functional.cross_entropy(model(np.eye(4)), np.array([0, 1, 2, 0])).backward()
+            sgd.step()
+    (finding,) = [f for f in tg.diagnostics.diagnose(flow).findings if f.kind == "frozen layers"]
+    assert "moves nothing" in finding.message and "learning rate" in finding.advice

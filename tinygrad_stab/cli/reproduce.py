@@ -241,7 +241,13 @@ def sweep(
             cells.measure, grid, seed=seed, repeats=repeats, executor=executor, path=out
         )
     failed = [cell for cell in done if cell.error is not None]
-    Console().print(cells_view.table(done))
+    console = Console()
+    console.print(cells_view.table(done))
+    console.print(
+        "decay: log10 of RMS δ, first layer over last, at the start; medians ± half the range over "
+        f"{repeats} seeds",
+        highlight=False,
+    )
     for cell in failed:
         print(f"failed: {cell.config}, repeat {cell.repeat}: {cell.error}")
     if json is not None:

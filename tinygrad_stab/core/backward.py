@@ -200,8 +200,8 @@ def check_unwritten(arg: Any, node: "Tensor") -> None:
     if arg.stamp > node.stamp and arg.written_since(node.stamp):
         raise GraphError(
             f"backward: a value must stay as it was until the backward pass; {arg.path} "
-            f"{arg.shape} was written to after {node.path} had used it. Call backward() first, "
-            f"or compute the output again"
+            f"{arg.shape} was written to after {node.path} had used it. Ask for gradients before "
+            f"writing (as an optimiser's step does), or compute the output again"
         )
 
 

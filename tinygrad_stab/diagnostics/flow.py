@@ -364,7 +364,11 @@ class GradientFlow:
 
 
 def watch(model: "Module", optimizer: "Optimizer | None" = None, **options: Any) -> GradientFlow:
-    """A `GradientFlow` of a model: ``with watch(model, optimizer) as flow:`` around training."""
+    """A `GradientFlow` of a model: ``with watch(model, optimizer) as flow:`` around training.
+
+    ``options`` are those of `GradientFlow`: ``every``, ``saturation``, ``capacity``, ``path``,
+    ``log``.
+    """
     return GradientFlow(model, optimizer, **options)
 
 

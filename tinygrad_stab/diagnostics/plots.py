@@ -78,7 +78,7 @@ def plot(
     >>> with tg.diagnostics.watch(net) as flow:
     ...     net(np.eye(4)).sum().backward()
     >>> [axes.get_title() for axes in tg.diagnostics.plot(flow).axes]
-    ['δ × 0.15 a layer on its way down', '|δ| in each layer', 'activations', 'dead and saturated']
+    ['RMS of δ × 0.15 a layer', '|δ| in each layer', 'activations', 'dead and saturated']
     """
     from matplotlib.figure import Figure  # loads slowly, and is wanted here alone
 
@@ -170,7 +170,7 @@ def _by_layer(flow: "GradientFlow", axes: "Axes", predicted: list[float] | None)
     last = sizes[-1]
     if len(last) > 1 and 0 < last[0] < math.inf and 0 < last[-1] < math.inf:
         logs = (math.log(last[0]) - math.log(last[-1])) / (len(last) - 1)
-        axes.set_title(f"δ × {math.exp(logs):.2g} a layer on its way down")
+        axes.set_title(f"RMS of δ × {math.exp(logs):.2g} a layer")
     else:
         axes.set_title("δ by layer")
 
@@ -274,11 +274,7 @@ def _updates(flow: "GradientFlow", axes: "Axes") -> None:
     for i, name in enumerate(_labels(flow.layers)):
         colour = _colour(i, flow.layers)
         axes.plot(flow.steps, _drawable(ratios[:, i]), color=colour, marker=marker, label=name)
-    axes.axhline(1e-3, color="black", ls=":", lw=1.5)
-    axes.text(
-        0.99, 1e-3, "rule of thumb: 1e-3", transform=axes.get_yaxis_transform(), fontsize=9,
-        ha="right", va="bottom",
-    )  # fmt: skip
+    axes.axhline(1e-3, color="black", ls=":", lw=1.5, label="rule of thumb")
     _log_axis(axes, np.append(ratios, 1e-3))
     _step_axis(axes)
     axes.set_ylabel("‖ΔW‖ / ‖W‖ of a step")

@@ -558,6 +558,17 @@ class _Judge:
         still = self.limits.still
         return [name for name, x in layers if x.weight_grad.rms < still * x.weight_rms]
 
+    def _standing_still(self) -> Finding:
+        return Finding(
+            "frozen layers",
+            "the optimiser moves nothing",
+            tuple(self.names),
+            {"largest update": 0.0},
+            0.0,
+            "no step changed any weight",
+            "check the learning rate: it is 0 where a schedule has ended",
+        )
+
     def _frozen(self, known: set[str]) -> list[Finding]:
         model = self.flow.model
         off = [n for n, p in model.named_parameters() if p.ndim > 1 and not p.requires_grad]
@@ -568,6 +579,8 @@ class _Judge:
         if np.isfinite(updates).any() and not self._at_floor:
             most = np.max(np.where(np.isfinite(updates), updates, -1), axis=0)  # −1: not measured
             usual = float(np.median(most[most >= 0]))
+            if most.max() == 0:
+                return [self._standing_still()]
             still = self._still()
             for name, u in zip(self.names, most, strict=True):
                 little = u < self.limits.frozen * usual or (u == 0 and name not in still)

@@ -15,14 +15,9 @@ def table(cells: Sequence[Cell]) -> Table:
     varied = [
         name for name in cells[0].config if len({str(cell.config[name]) for cell in cells}) > 1
     ]
-    constant = ", ".join(f"{k} {v}" for k, v in cells[0].config.items() if k not in varied)
     trained = any(cell.config["epochs"] for cell in cells)
     measured = ["decay", "accuracy"] if trained else ["decay"]
-    caption = (
-        f"{constant}\ndecay: log10 of RMS δ, first layer over last, at the start; "
-        f"medians ± half the range"
-    )
-    result = Table(box=SIMPLE, pad_edge=False, header_style="bold", caption=caption)
+    result = Table(box=SIMPLE, pad_edge=False, header_style="bold")
     for name in varied:
         number = isinstance(cells[0].config[name], int)
         result.add_column(name, justify="right" if number else "left", no_wrap=True)
@@ -42,4 +37,5 @@ def _spread(values: Sequence[float], percent: bool) -> str:
     if not values:
         return "failed"
     low, middle, high = np.quantile(values, [0, 0.5, 1]) * (100 if percent else 1)
-    return f"{middle:.1f} ± {(high - low) / 2:.1f}" + (" %" if percent else "")
+    spread = f" ± {(high - low) / 2:.1f}" if len(values) > 1 else ""
+    return f"{middle:.1f}{spread}" + (" %" if percent else "")

@@ -86,7 +86,8 @@ def _finding(audit: Audit) -> Text:
     """The reason, and what it depends on."""
     text = Text(audit.verdict.reason)
     if audit.verdict.depends_on:
-        text.append(f"\n→ depends on {audit.verdict.depends_on}", "italic")
+        but = "" if audit.verdict.word == "depends" else "within limits: "
+        text.append(f"\n→ {but}it depends on {audit.verdict.depends_on}", "italic")
     return text
 
 

@@ -32,14 +32,14 @@ def table(result: Result) -> Table:
             f"test: accuracy in %. effect: its difference to the sick network's in points, paired "
             f"by seed, with a {LEVEL:.0%} bootstrap interval over {result.config.seeds} seeds. "
             f"δ₁/δ_L: log₁₀ of RMS ∂L/∂(pre-activation) at the first layer over the last, before → "
-            f"after training; δ₁: at the first, before. learn: % of the layers whose weights plain "
-            f"gradient descent can move. *: the smallest or largest rate of those tried."
+            f"after training. learn: % of the layers whose weights plain gradient descent can "
+            f"move, likewise. *: the smallest or largest rate of those tried."
         ),
         caption_justify="left",
         caption_style="dim",
     )
     rows.add_column("treatment", no_wrap=True)
-    for heading in ("lr", "test", "effect", "δ₁/δ_L", "δ₁", "learn"):
+    for heading in ("lr", "test", "effect", "δ₁/δ_L", "learn"):
         rows.add_column(heading, justify="right", no_wrap=True)
     rows.add_column("verdict", no_wrap=True)
     everything = sorted(
@@ -55,7 +55,6 @@ def table(result: Result) -> Table:
             if outcome is not result.sick
             else "",
             f"{_power(start.ratio)} →{_power(end.ratio)}",
-            _power(start.size),
             f"{100 * start.learning:.0f} →{100 * end.learning:4.0f}",
             outcome.verdict,
             style=_STYLES[outcome.verdict],

@@ -23,6 +23,8 @@ STILL = 1e-6
 # A mean factor a layer within these bounds counts as flat: over 50 layers He-ReLU nets of width
 # 64 scatter by about a factor e either way (Hanin & Nica 2018), that is 2 % a layer.
 FLAT = (0.9, 1.1)
+# And over the whole depth no more than this, either way: 300 factors of 0.95 are not flat.
+_FLAT_IN_ALL = 100.0
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,10 @@ class Result:
         """What happens to δ on its way from output to input."""
         if not all(math.isfinite(layer.delta_rms) for layer in self.layers):
             return "not finite"
-        if self.factor < FLAT[0] or self.underflow:
+        in_all = self.factor ** (len(self.layers) - 1)
+        if self.factor < FLAT[0] or self.underflow or in_all < 1 / _FLAT_IN_ALL:
             return "vanishing"
-        return "exploding" if self.factor > FLAT[1] else "flat"
+        return "exploding" if self.factor > FLAT[1] or in_all > _FLAT_IN_ALL else "flat"
 
     @property
     def verdict(self) -> str:
@@ -161,6 +164,8 @@ class Result:
                 f"would change a layer's weights by {0.01 * worst:.1g} times their size."
             )
         change = f"shrinks {1 / self.factor:.2g}× a layer"
+        if self.factor > FLAT[0]:
+            change = f"shrinks, × {self.factor:.3f} a layer"
         if self.regime == "flat":
             change = f"keeps its size, × {self.factor:.2f} a layer"
         return f"The gradient {change}{size}; {_learning(self.still, depth)}."

@@ -139,6 +139,7 @@ class Trace:
         raise GraphError(
             f"trace: a node is a name, a number or a tensor of the graph; received {which!r:.60}. "
             + (f"Is {' or '.join(near)} meant?" if near else f"There are {len(self.nodes)} nodes")
+            + " Parameters have their paths as names if the model is passed too"
         )
 
 
