@@ -1,6 +1,7 @@
 """Settings for the whole suite."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +15,11 @@ settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("suite")
+
+# A suite that was started in the background may have been told to ignore Ctrl-C; what it starts
+# would inherit that, and some tests press Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
